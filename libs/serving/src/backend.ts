@@ -1,0 +1,40 @@
+import type { Component, Signature, Tensor } from '@spillway/core'
+
+/** What a servable's inputs and outputs are; row dimension left out. `maxBatchRows` is Infinity where the model sets no limit. */
+export interface ModelSignature {
+  readonly inputs: Signature
+  readonly outputs: Signature
+}
+
+export type Tensors = ReadonlyMap<string, Tensor>
+
+/** Runs one version of one model on whole tensors. Rows are independent: row i of every output belongs to row i of every input. */
+export interface Backend extends Component {
+  readonly signature: ModelSignature
+  /** All inputs of the signature, with the same count of rows. @throws MeshError */
+  run(inputs: Tensors, signal: AbortSignal): Promise<Tensors>
+}
+
+/** What the cascade router and every protocol call: a model by name, in this process or behind OIP v2 gRPC. */
+export interface ModelClient {
+  /** @throws MeshError NOT_FOUND for an unknown model, UNAVAILABLE where its server is away or it is not ready. */
+  signature(model: string, signal: AbortSignal): Promise<ModelSignature>
+  infer(request: InferRequest): Promise<InferResponse>
+}
+
+export interface InferRequest {
+  readonly model: string
+  /** The latest ready version where absent. */
+  readonly version?: string
+  readonly inputs: Tensors
+  readonly rowCount: number
+  /** ms since the epoch; Infinity for none. */
+  readonly deadlineMs: number
+  readonly signal: AbortSignal
+}
+
+export interface InferResponse {
+  readonly model: string
+  readonly version: string
+  readonly outputs: Tensors
+}
