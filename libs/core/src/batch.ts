@@ -113,8 +113,9 @@ export function takeRows(batch: Batch, indices: ArrayLike<number>): Batch {
 function takeColumn(column: Column, indices: ArrayLike<number>): Column {
   if (isBytes(column)) return takeBytes(column, indices)
   if (ArrayBuffer.isView(column)) {
-    const taken = new (column.constructor as new (length: number) => typeof column)(indices.length)
-    for (let i = 0; i < indices.length; i++) taken[i] = column[indices[i]!]!
+    const values = column as Float64Array
+    const taken = new (values.constructor as Float64ArrayConstructor)(indices.length)
+    for (let i = 0; i < indices.length; i++) taken[i] = values[indices[i]!]!
     return taken
   }
   const source: readonly unknown[] = column
