@@ -1,0 +1,21 @@
+#!/usr/bin/env node
+// Runs the command under the Node.js that the workspace brings, whichever one started it: TypeScript runs as it is from version 24 on.
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
+if (Number(process.versions.node.split('.')[0]) >= 24) {
+  await import(main)
+} else {
+  const own = fileURLToPath(new URL('../../node_modules/.bin/node', import.meta.url))
+  if (!existsSync(own)) {
+    console.error('spillway needs Node.js 24 or later, and the workspace has none: run "npm install" in it first')
+    process.exit(2)
+  }
+  const child = spawn(own, [main, ...process.argv.slice(2)], { stdio: 'inherit' })
+  // A terminal sends Ctrl-C to both processes: the child decides when to end, this one only passes on what reaches it alone.
+  process.on('SIGINT', () => {})
+  process.on('SIGTERM', () => child.kill('SIGTERM'))
+  child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 143)))
+}
