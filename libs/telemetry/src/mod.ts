@@ -1,0 +1,7 @@
+export * from './batch-span.ts'
+export * from './latency-window.ts'
+export * from './logger.ts'
+export * from './mesh-metrics.ts'
+export * from './operations-server.ts'
+export * from './telemetry.ts'
+export * from './trace-context.ts'
