@@ -9,7 +9,7 @@ export interface Records {
   /** Absent where no record has a key; an empty key counts as none. */
   readonly keys?: BytesColumn
   readonly values: BytesColumn
-  /** ms since the epoch; as `publish` input optional: the bus then stamps the time of acceptance. */
+  /** ms since the epoch; as input optional: where absent, or NaN, the bus stamps the time of acceptance. */
   readonly timestampsMs?: Float64Array
   readonly headers?: readonly (RecordHeaders | undefined)[]
 }
@@ -37,6 +37,7 @@ export interface Outputs {
   readonly consumed?: number
 }
 
+/** The signal fires when the outputs can no longer be committed: the partition went to another owner, or a drain ran out of its grace. */
 export type Handler = (slice: Slice, signal: AbortSignal) => Promise<Outputs>
 
 export interface ProcessOptions {
@@ -46,9 +47,12 @@ export interface ProcessOptions {
   /** Where a group without a position begins. */
   readonly from: 'earliest' | 'latest'
   readonly maxSliceRecords: number
+  /** Keys, values and headers of a slice, at most; a record larger than this is offered alone. */
   readonly maxSliceBytes: number
   /** Slices of different partitions handled side by side, at most. */
   readonly concurrency: number
+  /** A drain waits this long for the handlers in flight, then fires their signal and leaves their slices uncommitted; 10 s where absent. */
+  readonly drainGraceMs?: number
   /** Told each state that an operator should see: waiting for a broker, rejoining, a partition's handler failing and tried again. */
   readonly onEvent?: (event: ProcessorEvent) => void
 }
@@ -71,6 +75,8 @@ export interface Lag {
 
 /** Runs until drained. A handler that throws is given the same slice again, with back-off, for ever: what cannot succeed must be made a dead letter by the handler. */
 export interface Processor extends Component {
+  /** Resolves when the group's positions are found: with `latest`, what is published from then on is offered. @throws MeshError NOT_FOUND for an unknown topic, FAILED_PRECONDITION where the topics' counts of partitions differ. */
+  start(signal: AbortSignal): Promise<void>
   lags(): Promise<readonly Lag[]>
 }
 
