@@ -1,0 +1,51 @@
+import { dockerAnswers, startContainerKafka } from './container-kafka.ts'
+import { kafkaJars } from './kafka-jars.ts'
+import { NativeKafka } from './native-kafka.ts'
+import { untilAnswers } from './ready.ts'
+
+/** A broker for tests. */
+export interface KafkaBroker {
+  /** `host:port` each. */
+  readonly brokers: readonly string[]
+  /** Where `kill` and `restart` are there: only on a broker that the tests own as a process. */
+  readonly faults?: BrokerFaults
+  /** Ends it and removes its data; a broker that was given is left alone. Idempotent. */
+  stop(): Promise<void>
+}
+
+export interface BrokerFaults {
+  /** `kill -9`. */
+  kill(): Promise<void>
+  /** On the same address and data; resolves when it answers. */
+  restart(): Promise<void>
+}
+
+/** Why there is no broker. */
+export interface SkippedBroker {
+  readonly skipped: string
+}
+
+export interface StartKafkaOptions {
+  /** Only a broker that can be killed will do: an address from the environment or a container is passed over. */
+  readonly withFaults?: boolean
+}
+
+/** The addresses in `SPILLWAY_TEST_KAFKA`; else a container; else Java. @throws Error in place of `skipped` where `SPILLWAY_REQUIRE_BROKER=1`. */
+export async function startKafka(options: StartKafkaOptions = {}): Promise<KafkaBroker | SkippedBroker> {
+  if (options.withFaults !== true) {
+    const given = process.env['SPILLWAY_TEST_KAFKA']
+    if (given !== undefined && given !== '') {
+      const brokers = given.replace(/^kafka:\/\//, '').split(',')
+      await untilAnswers(brokers, 10_000)
+      return { brokers, stop: async () => {} }
+    }
+    if (await dockerAnswers()) return startContainerKafka()
+  }
+  const jars = await kafkaJars()
+  if ('missing' in jars) {
+    if (process.env['SPILLWAY_REQUIRE_BROKER'] === '1') throw new Error(`a Kafka broker is required (SPILLWAY_REQUIRE_BROKER=1): ${jars.missing}`)
+    return { skipped: jars.missing }
+  }
+  const broker = await NativeKafka.start(jars.folder)
+  return { brokers: broker.brokers, faults: { kill: async () => broker.kill(), restart: async () => broker.restart() }, stop: async () => broker.stop() }
+}

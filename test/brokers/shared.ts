@@ -1,0 +1,17 @@
+import { inject } from 'vitest'
+import { type KafkaBroker, type SkippedBroker, startKafka } from './kafka.ts'
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    /** The run's one broker, where `global-setup.ts` is a global set-up. */
+    kafka: { readonly brokers: readonly string[] } | SkippedBroker
+  }
+}
+
+/** The run's one broker where there is a global set-up for it; else one of the caller's own, to be stopped by the caller. */
+export async function sharedKafka(): Promise<KafkaBroker | SkippedBroker> {
+  const provided: { readonly brokers: readonly string[] } | SkippedBroker | undefined = inject('kafka')
+  if (provided === undefined) return startKafka()
+  if ('skipped' in provided) return provided
+  return { brokers: provided.brokers, stop: async () => {} }
+}
