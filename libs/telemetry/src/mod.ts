@@ -1,3 +1,4 @@
+export * from './batch-histogram.ts'
 export * from './batch-span.ts'
 export * from './latency-window.ts'
 export * from './logger.ts'
