@@ -1,0 +1,112 @@
+import { once } from 'node:events'
+import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream, StatusObject } from '@grpc/grpc-js'
+import { context, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { MeshError } from '@spillway/core'
+import type { Telemetry } from '@spillway/telemetry'
+import { type RpcCall, ServerCall } from './call.ts'
+import { statusOf } from './status.ts'
+import { remoteContext } from './trace-context.ts'
+
+export interface UnaryRpc {
+  readonly kind: 'unary'
+  readonly handle: (request: never, call: RpcCall) => Promise<unknown>
+}
+
+export interface ServerStreamRpc {
+  readonly kind: 'serverStream'
+  readonly handle: (request: never, call: RpcCall) => AsyncIterable<unknown>
+}
+
+export type RpcHandler = UnaryRpc | ServerStreamRpc
+
+/** One request, one response. A MeshError becomes its gRPC status; anything else is INTERNAL and logged. */
+export function unaryHandler<Request, Response>(handle: (request: Request, call: RpcCall) => Promise<Response>): UnaryRpc {
+  return { kind: 'unary', handle }
+}
+
+/**
+ * One request, a stream of responses, ended by the iterable's end. The next response is asked for only when HTTP/2 flow control has room;
+ * when `call.signal` fires the iterable is returned (its `finally` blocks run).
+ */
+export function serverStreamHandler<Request, Response>(handle: (request: Request, call: RpcCall) => AsyncIterable<Response>): ServerStreamRpc {
+  return { kind: 'serverStream', handle }
+}
+
+/** Runs `work` in the caller's trace, under a server span for `path` where spans are recorded. */
+function inServerSpan(telemetry: Telemetry, path: string, call: ServerCall, work: (span: Span | undefined) => void): void {
+  const remote = remoteContext(call.metadata)
+  if (!telemetry.recording) return remote === undefined ? work(undefined) : context.with(remote, work, undefined, undefined)
+  const parent = remote ?? context.active()
+  const span = telemetry.tracer.startSpan(path.slice(1), { kind: SpanKind.SERVER, attributes: rpcAttributes(path) }, parent)
+  context.with(trace.setSpan(parent, span), work, undefined, span)
+}
+
+/** Span attributes of OpenTelemetry's semantic conventions for RPC. */
+export function rpcAttributes(path: string): Record<string, string> {
+  const [, service, method] = path.split('/')
+  return { 'rpc.system': 'grpc', 'rpc.service': service ?? '', 'rpc.method': method ?? '' }
+}
+
+function failed(error: unknown, telemetry: Telemetry, path: string, call: ServerCall, span: Span | undefined): StatusObject {
+  const known = error instanceof MeshError
+  if (!known && call.aborted === undefined) telemetry.logger.error({ err: error, rpc: path }, 'a gRPC handler failed unexpectedly')
+  const mesh = known ? error : new MeshError('INTERNAL', `${path} failed unexpectedly; the server's log says why`)
+  const status = statusOf(mesh)
+  span?.setAttribute('rpc.grpc.status_code', status.code).setStatus({ code: SpanStatusCode.ERROR, message: mesh.message })
+  return status
+}
+
+export function bindUnary(rpc: UnaryRpc, path: string, telemetry: Telemetry): handleUnaryCall<never, unknown> {
+  return (grpcCall, respond) => {
+    const call = new ServerCall(grpcCall)
+    inServerSpan(telemetry, path, call, async (span) => {
+      try {
+        const response = await rpc.handle(grpcCall.request, call)
+        call.end()
+        respond(null, response)
+      } catch (error) {
+        const status = failed(error, telemetry, path, call, span)
+        call.end()
+        respond(status)
+      } finally {
+        span?.end()
+      }
+    })
+  }
+}
+
+export function bindServerStream(
+  rpc: ServerStreamRpc,
+  path: string,
+  telemetry: Telemetry,
+  streams: Set<ServerCall>,
+): handleServerStreamingCall<never, unknown> {
+  return (stream) => {
+    const call = new ServerCall(stream)
+    streams.add(call)
+    inServerSpan(telemetry, path, call, async (span) => {
+      try {
+        await send(rpc.handle(stream.request, call), stream, call)
+        if (call.aborted !== undefined) throw call.aborted
+        call.end()
+        stream.end()
+      } catch (error) {
+        const status = failed(call.aborted ?? error, telemetry, path, call, span)
+        call.end()
+        // The way grpc-js takes a stream's status other than OK.
+        stream.emit('error', Object.assign(new Error(status.details), status))
+      } finally {
+        streams.delete(call)
+        span?.end()
+      }
+    })
+  }
+}
+
+async function send(responses: AsyncIterable<unknown>, stream: ServerWritableStream<never, unknown>, call: ServerCall): Promise<void> {
+  for await (const response of responses) {
+    if (call.aborted !== undefined) return
+    // After a cancellation grpc-js never drains: the signal ends the wait, by throwing.
+    if (!stream.write(response)) await once(stream, 'drain', { signal: call.signal })
+  }
+}

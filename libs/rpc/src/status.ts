@@ -1,0 +1,34 @@
+import { Metadata, type ServiceError, type StatusObject } from '@grpc/grpc-js'
+import { type Code, codeFromNumber, codeNumbers, MeshError } from '@spillway/core'
+import { headerText } from './trace-context.ts'
+
+/** Trailing metadata that names the input field that is wrong, percent-encoded as the status message is. */
+const fieldHeader = 'spillway-field'
+
+/** Status messages travel in a header, and a header block has a limit of a few KiB. */
+const maxMessageCharacters = 2048
+
+/** A MeshError as gRPC status. Lone surrogates are replaced, since the status message is percent-encoded UTF-8. */
+export function statusOf(error: MeshError): StatusObject {
+  const metadata = new Metadata()
+  if (error.field !== undefined) metadata.set(fieldHeader, encodeURI(error.field.slice(0, maxMessageCharacters).toWellFormed()))
+  return { code: codeNumbers[error.code], details: error.message.slice(0, maxMessageCharacters).toWellFormed(), metadata }
+}
+
+/** What a call to `address` ended with, as a MeshError; UNAVAILABLE names the address. */
+export function errorOf(error: ServiceError, address: string): MeshError {
+  const code: Code = codeFromNumber(error.code)
+  const details = error.details === undefined || error.details === '' ? error.message : error.details
+  const message = code === 'UNAVAILABLE' && !details.includes(address) ? `${address}: ${details}` : details
+  const field = error.metadata === undefined ? '' : headerText(error.metadata, fieldHeader)
+  return new MeshError(code, message, { cause: error, ...(field === '' ? {} : { field: decodeField(field) }) })
+}
+
+function decodeField(text: string): string {
+  try {
+    return decodeURI(text)
+  } catch {
+    // Not ours: another server may send the header unencoded.
+    return text
+  }
+}
