@@ -1,0 +1,97 @@
+import { join, resolve } from 'node:path'
+import { loadPipeline, type Pipeline } from '@spillway/mesh'
+import { createTelemetry, type LogLevel } from '@spillway/telemetry'
+import { type Command, Option } from 'commander'
+import { Host, type HostOptions } from '../host.ts'
+import { type BusAddress, defaultPorts, parseBus, parsePeers, parsePort, parseService, type ServiceName, serviceNames } from '../options.ts'
+import { runUntilStopped } from '../run-until-stopped.ts'
+import { showStatus } from '../status-view.ts'
+
+interface CommonFlags {
+  readonly pipeline: string
+  readonly bus?: string
+  readonly data: string
+  readonly host: string
+  readonly logLevel: LogLevel
+  readonly peer: readonly string[]
+  readonly models?: string
+  readonly links?: 'local' | 'grpc' | 'topic'
+  readonly httpPort?: number
+  readonly grpcPort?: number
+}
+
+/** `up` runs every service in this process, `serve` one. */
+export function addRunCommands(program: Command): void {
+  const up = program
+    .command('up')
+    .description('run every service of a pipeline in this process')
+    .action(async (flags: CommonFlags) => {
+      const options = await hostOptions(flags, new Set(serviceNames), 'gateway')
+      const host = new Host(options)
+      await runAndShutDown(options, host, () => runUntilStopped(host, (stopping) => showStatus(host, stopping)))
+    })
+  const serve = program
+    .command('serve')
+    .description('run one service of a pipeline in this process')
+    .argument('<service>', serviceNames.join(', '))
+    .action(async (name: string, flags: CommonFlags) => {
+      const service = parseService(name)
+      const options = await hostOptions(flags, new Set([service]), service)
+      const host = new Host(options)
+      const { logger } = options.telemetry
+      await runAndShutDown(options, host, () => runUntilStopped(host, () => logger.info({ service, pipeline: options.pipeline.name }, 'ready')))
+    })
+  for (const command of [up, serve]) {
+    command
+      .requiredOption('--pipeline <file>', 'the pipeline file')
+      .option('--bus <address>', 'kafka://host:port[,host:port] or embedded:FILE (default: embedded:<data>/<pipeline>.db)')
+      .option('--data <folder>', 'where this process keeps its data', './data')
+      .option('--host <address>', 'address to listen on', '127.0.0.1')
+      .option('--http-port <port>', 'HTTP port, 0 for any free one (default: the service’s own)', parsePort)
+      .option('--grpc-port <port>', 'gRPC port, 0 for any free one (default: the service’s own)', parsePort)
+      .option('--models <folder>', 'model repository (default: as in the pipeline file)')
+      .option('--peer <service=host:port>', 'gRPC address of a service in another process; may be repeated', (text: string, all: string[]) => [...all, text], [])
+      .addOption(new Option('--links <kind>', 'make every link of the pipeline of one kind').choices(['local', 'grpc', 'topic']))
+      .addOption(new Option('--log-level <level>', 'least level to log').choices(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'))
+  }
+}
+
+/** Loose flags as exact options. @param listener whose ports `--http-port` and `--grpc-port` set */
+async function hostOptions(flags: CommonFlags, services: ReadonlySet<ServiceName>, listener: ServiceName): Promise<HostOptions> {
+  const loaded = await loadPipeline(flags.pipeline)
+  const pipeline = overridden(loaded, flags)
+  const bus: BusAddress = flags.bus === undefined ? { kind: 'embedded', path: join(flags.data, `${pipeline.name}.db`) } : parseBus(flags.bus)
+  const peers = parsePeers(flags.peer)
+  const own = defaultPorts[listener]
+  const ports = new Map([[listener, { http: flags.httpPort ?? own.http, grpc: flags.grpcPort ?? own.grpc }]])
+  const alone = services.size === 1
+  const telemetry = createTelemetry({
+    service: alone ? listener : 'spillway',
+    logLevel: flags.logLevel,
+    otlp: process.env['OTEL_EXPORTER_OTLP_ENDPOINT'] !== undefined,
+    ...(alone ? {} : { logDestination: join(flags.data, `${pipeline.name}.log`) }),
+  })
+  return { pipeline, services, bus, dataPath: flags.data, host: flags.host, ports, peers, telemetry }
+}
+
+function overridden(pipeline: Pipeline, flags: CommonFlags): Pipeline {
+  const modelsPath = flags.models === undefined ? pipeline.modelsPath : resolve(flags.models)
+  if (flags.links === undefined) return { ...pipeline, modelsPath }
+  const { links } = flags
+  const placement = {
+    features: links,
+    escalations: links === 'topic' ? ('topic' as const) : ('local' as const),
+    scored: links,
+    models: links === 'local' ? ('local' as const) : ('grpc' as const),
+  }
+  return { ...pipeline, modelsPath, placement }
+}
+
+async function runAndShutDown(options: HostOptions, host: Host, run: () => Promise<void>): Promise<void> {
+  try {
+    await run()
+  } finally {
+    await host.drain()
+    await options.telemetry.shutdown()
+  }
+}

@@ -1,0 +1,216 @@
+import { mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { type Bus, EmbeddedBus, KafkaBus } from '@spillway/bus'
+import { tierStages } from '@spillway/cascade-router'
+import { type Component, MeshError, type Stage, systemClock } from '@spillway/core'
+import { EmbeddedHistoryStore, FeatureEngine } from '@spillway/features'
+import { Gateway } from '@spillway/gateway'
+import { compileGraph, type Graph, hostedStages, maxLinkMessageBytes, MeshProcess, type Pipeline, type StageService } from '@spillway/mesh'
+import { ModelService } from '@spillway/model'
+import { postprocessingStage } from '@spillway/postprocessing'
+import { preprocessingStages } from '@spillway/preprocessing'
+import { GrpcChannel, GrpcServer } from '@spillway/rpc'
+import { LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
+import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry } from '@spillway/telemetry'
+import { sampleEvent } from './sample-event.ts'
+import { type BusAddress, defaultPorts, type ServiceName } from './options.ts'
+
+export interface HostOptions {
+  readonly pipeline: Pipeline
+  readonly services: ReadonlySet<ServiceName>
+  readonly bus: BusAddress
+  /** Folder of what this process keeps: the embedded bus and the feature store. */
+  readonly dataPath: string
+  readonly host: string
+  /** Ports that are not the defaults. */
+  readonly ports: ReadonlyMap<ServiceName, { readonly http: number; readonly grpc: number }>
+  /** Services in other processes. */
+  readonly peers: ReadonlyMap<ServiceName, string>
+  readonly telemetry: OwnedTelemetry
+}
+
+/** Part of a pipeline's services as one process: everything that it needs, started in order and drained in the opposite one. */
+export class Host implements Component {
+  readonly metrics: MeshMetrics
+  readonly graph: Graph
+  private readonly options: HostOptions
+  private readonly components: Component[] = []
+  private drained: Promise<void> | undefined
+  private ready = false
+  private startedBus: Bus | undefined
+  private startedProcess: MeshProcess | undefined
+  private startedGateway: Gateway | undefined
+
+  constructor(options: HostOptions) {
+    this.options = options
+    this.metrics = createMeshMetrics(options.telemetry.registry)
+    this.graph = compileGraph(options.pipeline)
+  }
+
+  get bus(): Bus {
+    return started(this.startedBus)
+  }
+
+  get process(): MeshProcess {
+    return started(this.startedProcess)
+  }
+
+  /** Where the gateway listens, once started. */
+  get gateway(): Gateway {
+    return started(this.startedGateway)
+  }
+
+  get alertsTopic(): string {
+    return this.options.pipeline.alerts.topic
+  }
+
+  /** An event for the pipeline's predicted input, as JSON, at the time that its stream has reached. */
+  sampleEvent(): string {
+    const { pipeline } = this.options
+    const input = [...pipeline.inputs.values()].find(({ predict }) => predict)!
+    const newestMs = Math.max(...this.process.segments.map((segment) => segment.newestEventMs))
+    return sampleEvent(input.definition, newestMs > 0 ? newestMs : systemClock.nowMs())
+  }
+
+  /** @throws MeshError before anything is consumed where a model, an address or the bus's file is wrong */
+  async start(signal: AbortSignal): Promise<void> {
+    try {
+      await this.startAll(signal)
+    } catch (error) {
+      await this.drain()
+      throw error
+    }
+  }
+
+  /** The last started is drained first: what feeds ends before what is fed. */
+  drain(): Promise<void> {
+    this.ready = false
+    this.drained ??= this.drainAll()
+    return this.drained
+  }
+
+  private async drainAll(): Promise<void> {
+    while (this.components.length > 0) await this.components.pop()!.drain()
+  }
+
+  private async begin<T extends Component>(component: T, signal: AbortSignal): Promise<T> {
+    this.components.push(component)
+    await component.start(signal)
+    return component
+  }
+
+  private async startAll(signal: AbortSignal): Promise<void> {
+    const { pipeline, services, telemetry } = this.options
+    const hosted = hostedStages(this.graph, services)
+    const needsModels = [...hosted].some((id) => this.graph.stages.get(id)!.service === 'cascade-router')
+    const models = await this.models(needsModels, signal)
+    // The bus comes before the store: on one file, its lock says that no other process has it.
+    const bus = await this.startBus(signal)
+    const stages = await this.stages(hosted, models, signal)
+    const peers = await this.peers(signal)
+    const process = new MeshProcess({ pipeline, graph: this.graph, services, bus, stages, peers, telemetry, metrics: this.metrics, clock: systemClock })
+    this.startedProcess = process
+    if (services.size === 1 && hosted.size > 0) await this.startLinks(process, signal)
+    await this.begin(process, signal)
+    if (services.has('gateway')) this.startedGateway = await this.startGateway(process, bus, signal)
+    this.ready = true
+  }
+
+  /** A tier's model by the tier's index. */
+  private async models(needed: boolean, signal: AbortSignal): Promise<(tier: number) => ModelClient> {
+    const { pipeline, services, peers, telemetry, host } = this.options
+    const { tiers } = pipeline.cascade
+    const own = tiers.filter((tier) => tier.address === undefined).map((tier) => tier.model)
+    let client: ModelClient | undefined
+    const hostsModels = services.has('model') || (needed && pipeline.placement.models === 'local' && own.length > 0)
+    if (hostsModels) {
+      const manager = await this.begin(new ModelManager({ repository: pipeline.modelsPath, models: own, telemetry }), signal)
+      client = new LocalModelClient(manager)
+      if (services.has('model')) {
+        const { http, grpc } = this.portsOf('model')
+        await this.begin(new ModelService({ manager, host, httpPort: http, grpcPort: grpc, telemetry, operations: services.size === 1 }), signal)
+      }
+    } else if (needed && own.length > 0) {
+      client = await this.remoteModels(peers.get('model') ?? `127.0.0.1:${defaultPorts.model.grpc}`, signal)
+    }
+    const remote = new Map<string, ModelClient>()
+    for (const { address } of needed ? tiers : [])
+      if (address !== undefined && !remote.has(address)) remote.set(address, await this.remoteModels(address, signal))
+    return (tier) => {
+      const { address } = tiers[tier]!
+      const found = address === undefined ? client : remote.get(address)
+      if (found === undefined) throw new MeshError('INTERNAL', `no model client for tier ${tier}`)
+      return found
+    }
+  }
+
+  private async remoteModels(address: string, signal: AbortSignal): Promise<ModelClient> {
+    const channel = await this.begin(new GrpcChannel({ address, telemetry: this.options.telemetry, maxMessageBytes: maxLinkMessageBytes }), signal)
+    return new OipModelClient({ channel })
+  }
+
+  private async startBus(signal: AbortSignal): Promise<Bus> {
+    const { bus: address, telemetry, pipeline } = this.options
+    let bus: Bus
+    if (address.kind === 'kafka') bus = new KafkaBus({ brokers: address.brokers, clientId: `spillway-${pipeline.name}`, logger: telemetry.logger })
+    else {
+      mkdirSync(dirname(address.path), { recursive: true })
+      bus = new EmbeddedBus({ path: address.path, logger: telemetry.logger })
+    }
+    this.startedBus = await this.begin(bus, signal)
+    return bus
+  }
+
+  private async stages(hosted: ReadonlySet<string>, modelOf: (tier: number) => ModelClient, signal: AbortSignal): Promise<ReadonlyMap<string, Stage>> {
+    const { pipeline, bus, dataPath } = this.options
+    const services = new Set([...hosted].map((id) => this.graph.stages.get(id)!.service))
+    const stages: Stage[] = []
+    if (services.has('preprocessing')) {
+      mkdirSync(dataPath, { recursive: true })
+      const path = bus.kind === 'embedded' ? bus.path : join(dataPath, `${pipeline.name}.features.db`)
+      const store = await this.begin(new EmbeddedHistoryStore({ path }), signal)
+      stages.push(...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store })))
+    }
+    if (services.has('cascade-router')) stages.push(...(await tierStages({ pipeline, modelOf, clock: systemClock, metrics: this.metrics, telemetry: this.options.telemetry, signal })))
+    if (services.has('postprocessing')) stages.push(postprocessingStage(pipeline))
+    return new Map(stages.map((stage) => [stage.name, stage]))
+  }
+
+  /** Channels to the stage services that this process is not: it may need them for links and for synchronous calls. */
+  private async peers(signal: AbortSignal): Promise<ReadonlyMap<StageService, GrpcChannel>> {
+    const { services, peers, telemetry } = this.options
+    const channels = new Map<StageService, GrpcChannel>()
+    for (const service of ['preprocessing', 'cascade-router', 'postprocessing'] as const) {
+      if (services.has(service)) continue
+      const address = peers.get(service) ?? `127.0.0.1:${defaultPorts[service].grpc}`
+      channels.set(service, await this.begin(new GrpcChannel({ address, telemetry, maxMessageBytes: maxLinkMessageBytes }), signal))
+    }
+    return channels
+  }
+
+  private portsOf(service: ServiceName): { readonly http: number; readonly grpc: number } {
+    return this.options.ports.get(service) ?? defaultPorts[service]
+  }
+
+  private async startLinks(process: MeshProcess, signal: AbortSignal): Promise<void> {
+    const { services, host, telemetry } = this.options
+    const [service] = services as Iterable<ServiceName>
+    const { http, grpc } = this.portsOf(service!)
+    const server = new GrpcServer({ host, port: grpc, services: [process.linkService()], telemetry, maxMessageBytes: maxLinkMessageBytes })
+    await this.begin(server, signal)
+    server.setServing(true)
+    await this.begin(new OperationsServer({ host, port: http, telemetry, ready: () => this.ready }), signal)
+  }
+
+  private async startGateway(process: MeshProcess, bus: Bus, signal: AbortSignal): Promise<Gateway> {
+    const { host, telemetry } = this.options
+    const { http, grpc } = this.portsOf('gateway')
+    const pipelines = [process.gatewayPipeline()]
+    return this.begin(new Gateway({ host, httpPort: http, grpcPort: grpc, bus, pipelines, telemetry, ready: () => this.ready }), signal)
+  }
+}
+
+function started<T>(part: T | undefined): T {
+  if (part === undefined) throw new MeshError('FAILED_PRECONDITION', 'the process has not started')
+  return part
+}

@@ -1,0 +1,116 @@
+import type { Clock } from '@spillway/core'
+
+export interface AlignmentOptions {
+  /** How far an input may run ahead of the one furthest behind, in event time. */
+  readonly maxSkewMs: number
+  /** After this long without records, by the wall clock, a partition that has none left no longer holds the others. */
+  readonly idleMs: number
+  readonly clock: Clock
+}
+
+interface Lane {
+  /** Event time up to which this partition is known to have come. */
+  watermarkMs: number
+  /** When it last had records, by the wall clock. */
+  activeMs: number
+  /** Whether it has records in hand now: then it is never idle. */
+  busy: boolean
+}
+
+/**
+ * Keeps the partitions of a segment's inputs together in event time: rows further ahead than `maxSkewMs` of the partition furthest behind
+ * wait, unless that one is idle. With windows on other keys delayed by at least `maxSkewMs` this makes them exact, live and in a backfill.
+ */
+export class Alignment {
+  private readonly options: AlignmentOptions
+  private readonly lanes = new Map<string, Lane>()
+  private wake: PromiseWithResolvers<void> = Promise.withResolvers<void>()
+
+  constructor(options: AlignmentOptions) {
+    this.options = options
+  }
+
+  /** A partition was given to this process: until it is known to be idle, nothing runs ahead of it. */
+  add(lane: string): void {
+    if (!this.lanes.has(lane)) this.lanes.set(lane, { watermarkMs: -Infinity, activeMs: this.options.clock.nowMs(), busy: false })
+  }
+
+  remove(lane: string): void {
+    this.lanes.delete(lane)
+    this.notify()
+  }
+
+  /** The partition has no records left: its idle time begins. Until then a partition that is slow to be read is not taken for an idle one. */
+  markBehind(lane: string): void {
+    const state = this.lanes.get(lane)
+    if (state !== undefined) state.activeMs = this.options.clock.nowMs()
+  }
+
+  /**
+   * How many of the rows may go on now; waits until it is at least one.
+   * @param eventTimesMs of consecutive rows, in the order of the partition
+   * @throws the signal's reason where it fires first
+   */
+  async admit(lane: string, eventTimesMs: Float64Array, signal: AbortSignal): Promise<number> {
+    this.add(lane)
+    const state = this.lanes.get(lane)!
+    state.busy = true
+    const head = eventTimesMs[0]!
+    if (head > state.watermarkMs) {
+      state.watermarkMs = head
+      this.notify()
+    }
+    for (;;) {
+      signal.throwIfAborted()
+      const { limitMs, recheckInMs } = this.limit(lane)
+      let admitted = 0
+      while (admitted < eventTimesMs.length && eventTimesMs[admitted]! <= limitMs) admitted++
+      if (admitted > 0) return admitted
+      await this.waitForChange(recheckInMs, signal)
+    }
+  }
+
+  /** Rows up to this event time were processed. */
+  done(lane: string, eventTimeMs: number): void {
+    const state = this.lanes.get(lane)
+    if (state === undefined) return
+    state.busy = false
+    state.activeMs = this.options.clock.nowMs()
+    if (eventTimeMs > state.watermarkMs) state.watermarkMs = eventTimeMs
+    this.notify()
+  }
+
+  private limit(own: string): { limitMs: number; recheckInMs: number } {
+    const nowMs = this.options.clock.nowMs()
+    let lowMs = Infinity
+    let recheckInMs = Infinity
+    for (const [name, lane] of this.lanes) {
+      if (name === own) continue
+      if (!lane.busy) {
+        const idleInMs = lane.activeMs + this.options.idleMs - nowMs
+        if (idleInMs <= 0) continue
+        recheckInMs = Math.min(recheckInMs, idleInMs)
+      }
+      lowMs = Math.min(lowMs, lane.watermarkMs)
+    }
+    return { limitMs: lowMs + this.options.maxSkewMs, recheckInMs }
+  }
+
+  private notify(): void {
+    this.wake.resolve()
+    this.wake = Promise.withResolvers<void>()
+  }
+
+  private async waitForChange(recheckInMs: number, signal: AbortSignal): Promise<void> {
+    const { promise: otherwise, resolve } = Promise.withResolvers<void>()
+    const stop = (): void => resolve()
+    const timer = recheckInMs === Infinity ? undefined : setTimeout(stop, Math.max(1, recheckInMs))
+    signal.addEventListener('abort', stop, { once: true })
+    try {
+      await Promise.race([this.wake.promise, otherwise])
+    } finally {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', stop)
+    }
+  }
+}

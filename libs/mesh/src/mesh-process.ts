@@ -1,0 +1,131 @@
+import { type Clock, type Component, MeshError, type Mode, type Stage } from '@spillway/core'
+import type { Bus } from '@spillway/bus'
+import type { GrpcChannel, GrpcService } from '@spillway/rpc'
+import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
+import type { FrameInfo } from '@spillway/wire'
+import type { GatewayPipeline } from './gateway-pipeline.ts'
+import { gatewayPipeline } from './gateway-predict.ts'
+import { type Edge, type Graph, hostedStages, pipelineTopics, serviceOf, type StageId, type StageService } from './graph.ts'
+import { GrpcRunner, meshService } from './grpc-link.ts'
+import type { Pipeline } from './pipeline.ts'
+import { type Exit, type Runner, StageRunner } from './runner.ts'
+import { Segment, type Sink } from './segment.ts'
+import { EventSource, FrameSource } from './sources.ts'
+
+export interface MeshProcessOptions {
+  readonly pipeline: Pipeline
+  readonly graph: Graph
+  /** The services that this process is. */
+  readonly services: ReadonlySet<string>
+  readonly bus: Bus
+  /** Every stage that this process hosts, see `hostedStages`. */
+  readonly stages: ReadonlyMap<StageId, Stage>
+  /** Channels to services in other processes. */
+  readonly peers: ReadonlyMap<StageService, GrpcChannel>
+  readonly telemetry: Telemetry
+  readonly metrics: MeshMetrics
+  readonly clock: Clock
+}
+
+/** One pipeline's share of a process: its stages joined by links, and the segments whose heads it hosts. */
+export class MeshProcess implements Component {
+  readonly segments: readonly Segment[]
+  private readonly options: MeshProcessOptions
+  private readonly hosted: ReadonlySet<StageId>
+  private readonly runners = new Map<string, Runner>()
+  private readonly frame: FrameInfo
+
+  /** @throws MeshError INVALID_ARGUMENT where a link needs a service whose address is not given */
+  constructor(options: MeshProcessOptions) {
+    const { pipeline, graph, services } = options
+    this.options = options
+    this.hosted = hostedStages(graph, services)
+    this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: '' }
+    this.segments = graph.segments.filter((plan) => services.has(plan.service)).map((plan) => this.segment(plan))
+  }
+
+  /** Creates missing topics, then begins to consume. */
+  async start(signal: AbortSignal): Promise<void> {
+    const { bus, pipeline, graph } = this.options
+    const { ageMs, bytes } = pipeline.retention
+    const retention = { ...(ageMs === undefined ? {} : { retentionMs: ageMs }), ...(bytes === undefined ? {} : { retentionBytes: bytes }) }
+    await bus.topics.ensure(pipelineTopics(pipeline, graph).map(({ name }) => ({ name, partitions: pipeline.partitions, ...retention })))
+    for (const segment of this.segments) await segment.start(signal)
+  }
+
+  async drain(): Promise<void> {
+    await Promise.all(this.segments.map((segment) => segment.drain()))
+  }
+
+  /** The synchronous side, for the gateway: entered in this process where it hosts preprocessing, else over gRPC. */
+  gatewayPipeline(): GatewayPipeline {
+    const { pipeline, graph, clock } = this.options
+    const predicted = [...pipeline.inputs.values()].find((input) => input.predict)!
+    return gatewayPipeline(pipeline, graph, this.runner(graph.entry(predicted.name), 'request'), clock)
+  }
+
+  /** The gRPC service by which other processes enter this one's stages. */
+  linkService(): GrpcService {
+    const { pipeline } = this.options
+    const lookup = (name: string, stage: StageId, mode: Mode): Runner => {
+      if (name !== pipeline.name) throw new MeshError('NOT_FOUND', `this process runs pipeline "${pipeline.name}", not "${name}"`)
+      if (!this.hosted.has(stage)) throw new MeshError('NOT_FOUND', `stage "${stage}" is not hosted here: this process has ${[...this.hosted].join(', ')}`)
+      return this.runner(stage, mode)
+    }
+    return meshService(lookup, this.frame)
+  }
+
+  /** A stage and what follows it. On streams a topic link ends the way; a request is taken on by a call instead. */
+  private runner(id: StageId, mode: Mode): Runner {
+    const key = `${mode} ${id}`
+    const known = this.runners.get(key)
+    if (known !== undefined) return known
+    const runner = this.hosted.has(id) ? this.localRunner(id, mode) : this.remoteRunner(id)
+    this.runners.set(key, runner)
+    return runner
+  }
+
+  private localRunner(id: StageId, mode: Mode): Runner {
+    const { graph, stages, telemetry, metrics } = this.options
+    const stage = stages.get(id)
+    if (stage === undefined) throw new MeshError('INTERNAL', `stage "${id}" was not made`)
+    const exits = new Map<string, Exit>()
+    for (const [port, edge] of graph.stages.get(id)!.edges) exits.set(port, this.exit(edge, mode))
+    return new StageRunner({ stage, exits, telemetry, metrics })
+  }
+
+  private exit(edge: Edge, mode: Mode): Exit {
+    if (edge.to === 'output' || (edge.link === 'topic' && mode === 'stream')) return { kind: 'topic', topic: edge.topic }
+    return { kind: 'call', runner: this.runner(edge.stage, mode) }
+  }
+
+  private remoteRunner(id: StageId): Runner {
+    const { graph, peers, pipeline } = this.options
+    const service = serviceOf(graph, id)
+    const channel = peers.get(service)
+    if (channel === undefined) throw new MeshError('INVALID_ARGUMENT', `stage "${id}" runs in service "${service}": give its gRPC address, as in --peer ${service}=127.0.0.1:8101`)
+    return new GrpcRunner({ channel, pipeline: pipeline.name, stage: id, frame: this.frame })
+  }
+
+  private segment(plan: Graph['segments'][number]): Segment {
+    const { pipeline, bus, telemetry, metrics, clock } = this.options
+    const entries = new Map(
+      plan.sources.map(({ topic, stage, input }) => {
+        const definition = input === undefined ? undefined : pipeline.inputs.get(input)!
+        const source = definition === undefined ? new FrameSource(stage, pipeline.slices.maxRecords) : new EventSource(pipeline, definition, stage)
+        return [topic, { source, runner: this.runner(stage, 'stream'), answers: definition?.predict ?? true }]
+      }),
+    )
+    return new Segment({ plan, pipeline, bus, entries, sinks: this.sinks(), telemetry, metrics, clock })
+  }
+
+  private sinks(): ReadonlyMap<string, Sink> {
+    const { pipeline, graph } = this.options
+    const sinks = new Map<string, Sink>()
+    for (const stage of graph.stages.values())
+      for (const edge of stage.edges.values()) if (edge.to === 'stage' && edge.link === 'topic') sinks.set(edge.topic, { kind: 'frames' })
+    sinks.set(pipeline.predictions.topic, { kind: 'events', type: `spillway.${pipeline.name}.prediction` })
+    sinks.set(pipeline.alerts.topic, { kind: 'events', type: `spillway.${pipeline.name}.alert` })
+    return sinks
+  }
+}

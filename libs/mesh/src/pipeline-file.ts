@@ -1,0 +1,83 @@
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { MeshError } from '@spillway/core'
+import { isMap, isNode, LineCounter, parseDocument, type Document, type Node, type Pair, type Scalar } from 'yaml'
+import type { z } from 'zod'
+import { compilePipeline, type Pipeline } from './pipeline.ts'
+import { pipelineSchema } from './pipeline-schema.ts'
+
+/** Reads, checks and compiles a pipeline file. @throws MeshError INVALID_ARGUMENT naming file, line, path and what would be right. */
+export async function loadPipeline(path: string): Promise<Pipeline> {
+  let source: string
+  try {
+    source = await readFile(path, 'utf8')
+  } catch (error) {
+    throw new MeshError('INVALID_ARGUMENT', `${path}: cannot read the pipeline file: ${(error as Error).message}`, { cause: error })
+  }
+  return parsePipeline(source, path)
+}
+
+/** As `loadPipeline`, from text; `path` is named in errors and anchors relative paths. */
+export function parsePipeline(source: string, path: string): Pipeline {
+  const lines = new LineCounter()
+  const document = parseDocument(source, { lineCounter: lines, prettyErrors: true })
+  const [syntax] = document.errors
+  if (syntax !== undefined) throw new MeshError('INVALID_ARGUMENT', `${path}: not valid YAML: ${syntax.message.trim()}`)
+  const where = (at: readonly PropertyKey[]): string => {
+    const range = nodeAt(document, at)?.range
+    return range ? `${path}:${lines.linePos(range[0]).line}` : path
+  }
+  const parsed = pipelineSchema.safeParse(document.toJS() ?? {})
+  if (!parsed.success) throw new MeshError('INVALID_ARGUMENT', describeIssues(parsed.error.issues, where))
+  try {
+    return compilePipeline(parsed.data, resolve(dirname(path), parsed.data.models))
+  } catch (error) {
+    if (!(error instanceof MeshError) || error.field === undefined) throw error
+    const at = error.field.split(/[.[\]]+/).filter((part) => part !== '')
+    throw new MeshError('INVALID_ARGUMENT', `${where(at)}: ${error.field}: ${error.message}`, { cause: error, field: error.field })
+  }
+}
+
+type Issue = z.core.$ZodIssue
+
+function describeIssues(issues: readonly Issue[], where: (at: readonly PropertyKey[]) => string): string {
+  return issues.map((issue) => describeIssue(innermost(issue), where)).join('\n')
+}
+
+/** Of a union's branches, the one that came furthest says best what is wrong. */
+function innermost(issue: Issue): Issue {
+  if (issue.code !== 'invalid_union') return issue
+  const candidates = issue.errors.flat().filter((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys')
+  const [deepest] = candidates.sort((a, b) => b.path.length - a.path.length)
+  return deepest === undefined ? issue : innermost({ ...deepest, path: [...issue.path, ...deepest.path] })
+}
+
+function describeIssue(issue: Issue, where: (at: readonly PropertyKey[]) => string): string {
+  if (issue.code === 'unrecognized_keys') {
+    const [key = ''] = issue.keys
+    const at = [...issue.path, key]
+    return `${where(at)}: ${at.join('.')}: there is no such setting`
+  }
+  const at = issue.path.join('.')
+  return `${where(issue.path)}: ${at === '' ? 'the file' : at}: ${issue.message}`
+}
+
+/** The node of the deepest part of `at` that stands in the file; a key's own node where it is a map's. */
+function nodeAt(document: Document, at: readonly PropertyKey[]): Node | undefined {
+  let node: unknown = document.contents
+  let found: Node | undefined = isNode(node) ? node : undefined
+  for (const part of at) {
+    if (isMap(node)) {
+      const pair: Pair | undefined = node.items.find((item) => String((item.key as Scalar).value) === String(part))
+      if (pair === undefined) break
+      found = pair.key as Node
+      node = pair.value
+    } else {
+      const item: unknown = (node as { items?: unknown[] } | null)?.items?.[Number(part)]
+      if (!isNode(item)) break
+      found = item
+      node = item
+    }
+  }
+  return found
+}

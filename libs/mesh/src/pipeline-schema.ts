@@ -1,0 +1,68 @@
+import { type CascadeDefinition, cascadeSchema } from '@spillway/cascade'
+import { parseDurationMs } from '@spillway/core'
+import { type FeaturesDefinition, featuresSchema } from '@spillway/features'
+import { type InputDefinition, inputSchema } from '@spillway/wire'
+import { z } from 'zod'
+
+const nameSchema = z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'use lower-case letters, digits and hyphens, as in fraud or click-through')
+
+/** What Kafka allows as a topic name. */
+const topicSchema = z.string().regex(/^[a-zA-Z0-9._-]{1,249}$/, 'a topic name has letters, digits, dots, underscores and hyphens, at most 249 of them')
+
+const durationSchema = z.string().transform((text, context) => {
+  try {
+    return parseDurationMs(text)
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message })
+    return z.NEVER
+  }
+})
+
+const linkSchema = z.enum(['local', 'grpc', 'topic'])
+
+const placementSchema = z.strictObject({
+  /** preprocessing → cascade-router */
+  features: linkSchema.default('local'),
+  /** One tier of the cascade → the next; `local` stays inside the segment and keeps order per key across tiers. */
+  escalations: z.enum(['local', 'topic'], 'choose "topic" (a segment of its own: accepted rows never wait) or "local" (inside: order per key across tiers)').default('local'),
+  /** cascade-router → postprocessing */
+  scored: linkSchema.default('local'),
+  /** cascade-router → model */
+  models: z.enum(['local', 'grpc'], 'a model is only ever called: choose "local" (in this process) or "grpc" (the model service)').default('local'),
+})
+
+/** A whole pipeline file, with durations in ms and every default in place. Each lib brings the schema of its own part. */
+export const pipelineSchema = z.strictObject({
+  pipeline: nameSchema,
+  release: z.string().min(1).default('1'),
+  partitions: z.int().min(1).max(1024).default(8),
+  inputs: z.record(z.string(), inputSchema),
+  features: featuresSchema.optional(),
+  cascade: cascadeSchema,
+  outputs: z
+    .strictObject({
+      predictions: z.strictObject({ topic: topicSchema.default('predictions'), include: z.array(z.string()).default([]) }).prefault({}),
+      alerts: z.strictObject({ topic: topicSchema.default('alerts'), atLeast: z.number().min(0).max(1).default(0.5) }).prefault({}),
+    })
+    .prefault({}),
+  deadLetters: z.strictObject({ topic: topicSchema }).optional(),
+  /** Answer within this long of taking the event in, degraded if need be; off where absent. */
+  deadline: durationSchema.optional(),
+  alignment: z.strictObject({ maxSkew: durationSchema.default(7 * 86_400_000), idle: durationSchema.default(2000) }).prefault({}),
+  /** Model repository, relative to the file. */
+  models: z.string().default('./models'),
+  placement: placementSchema.prefault({}),
+  slices: z.strictObject({ maxRecords: z.int().min(1).max(100_000).default(1000), maxBytes: z.int().min(1024).default(1_000_000) }).prefault({}),
+  /** A larger event becomes a dead letter. */
+  maxEventBytes: z.int().min(64).max(524_288).default(262_144),
+  /** What the topics that Spillway creates keep; for ever where absent. */
+  retention: z.strictObject({ age: durationSchema.optional(), bytes: z.int().min(1).optional() }).prefault({}),
+  /** Names of internal topics, by link; `<pipeline>.<link>` where absent. */
+  topics: z.record(z.string(), topicSchema).default({}),
+  /** Names of consumer groups, by segment; `<pipeline>.<segment>` where absent. */
+  groups: z.record(z.string(), z.string().min(1)).default({}),
+})
+
+export type PipelineDefinition = z.output<typeof pipelineSchema>
+export type Placement = PipelineDefinition['placement']
+export type { CascadeDefinition, FeaturesDefinition, InputDefinition }

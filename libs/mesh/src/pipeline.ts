@@ -1,0 +1,117 @@
+import { createHash } from 'node:crypto'
+import { MeshError } from '@spillway/core'
+import { compileFeatures, type FeatureInput, type FeaturePlan } from '@spillway/features'
+import type { CascadeDefinition, InputDefinition, PipelineDefinition, Placement } from './pipeline-schema.ts'
+
+/** A pipeline as the mesh runs it: exact, readonly, nothing optional left to decide. */
+export interface Pipeline {
+  readonly name: string
+  readonly release: string
+  readonly partitions: number
+  readonly inputs: ReadonlyMap<string, PipelineInput>
+  readonly features: FeaturePlan
+  readonly cascade: CascadeDefinition
+  readonly predictions: { readonly topic: string; readonly include: readonly string[] }
+  readonly alerts: { readonly topic: string; readonly atLeast: number }
+  readonly deadLetterTopic: string
+  /** From taking an event in; Infinity where streams have none. */
+  readonly deadlineMs: number
+  readonly alignment: { readonly maxSkewMs: number; readonly idleMs: number }
+  /** Absolute path of the model repository. */
+  readonly modelsPath: string
+  readonly placement: Placement
+  readonly slices: { readonly maxRecords: number; readonly maxBytes: number }
+  readonly maxEventBytes: number
+  readonly retention: { readonly ageMs: number | undefined; readonly bytes: number | undefined }
+  /** Hash of all that decides a row's answer but the models' bytes: frames carry it. */
+  readonly schemaHash: string
+  topicOf(link: string): string
+  groupOf(segment: string): string
+}
+
+export interface PipelineInput {
+  readonly name: string
+  readonly topic: string
+  /** Whether its events are answered; otherwise they only feed histories. */
+  readonly predict: boolean
+  readonly definition: InputDefinition
+}
+
+/** Checks what crosses the file's parts. @throws MeshError INVALID_ARGUMENT whose `field` is the path in the file */
+export function compilePipeline(definition: PipelineDefinition, modelsPath: string): Pipeline {
+  const inputs = new Map<string, PipelineInput>()
+  for (const [name, input] of Object.entries(definition.inputs))
+    inputs.set(name, { name, topic: input.topic ?? name, predict: input.predict, definition: input })
+  const predicting = [...inputs.values()].filter((input) => input.predict)
+  if (predicting.length === 0) throw wrong('inputs', 'no input is predicted: give at least one input, without "predict: false"')
+  checkDistinctTopics(definition, inputs)
+  checkIncluded(definition, predicting)
+  const features = compileFeatures(definition.features, featureInputs(inputs))
+  const { pipeline: name, placement } = definition
+  return {
+    name,
+    release: definition.release,
+    partitions: definition.partitions,
+    inputs,
+    features,
+    cascade: definition.cascade,
+    predictions: definition.outputs.predictions,
+    alerts: definition.outputs.alerts,
+    deadLetterTopic: definition.deadLetters?.topic ?? `${name}.dead-letters`,
+    deadlineMs: definition.deadline ?? Infinity,
+    alignment: { maxSkewMs: definition.alignment.maxSkew, idleMs: definition.alignment.idle },
+    modelsPath,
+    placement,
+    slices: definition.slices,
+    maxEventBytes: definition.maxEventBytes,
+    retention: { ageMs: definition.retention.age, bytes: definition.retention.bytes },
+    schemaHash: hashOf([definition.inputs, definition.features ?? null, definition.cascade]),
+    topicOf: (link) => definition.topics[link] ?? `${name}.${link}`,
+    groupOf: (segment) => definition.groups[segment] ?? `${name}.${segment}`,
+  }
+}
+
+function wrong(field: string, message: string): MeshError {
+  return new MeshError('INVALID_ARGUMENT', message, { field })
+}
+
+function hashOf(value: unknown): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16)
+}
+
+function checkDistinctTopics(definition: PipelineDefinition, inputs: ReadonlyMap<string, PipelineInput>): void {
+  const users = new Map<string, string>()
+  const claim = (topic: string, field: string): void => {
+    const other = users.get(topic)
+    if (other !== undefined) throw wrong(field, `topic "${topic}" is taken by ${other}: every input and output needs a topic of its own`)
+    users.set(topic, field)
+  }
+  for (const input of inputs.values()) claim(input.topic, `inputs.${input.name}`)
+  claim(definition.outputs.predictions.topic, 'outputs.predictions.topic')
+  claim(definition.outputs.alerts.topic, 'outputs.alerts.topic')
+  claim(definition.deadLetters?.topic ?? `${definition.pipeline}.dead-letters`, 'deadLetters.topic')
+}
+
+function checkIncluded(definition: PipelineDefinition, predicting: readonly PipelineInput[]): void {
+  definition.outputs.predictions.include.forEach((field, index) => {
+    for (const input of predicting) {
+      if (field in input.definition.fields) continue
+      const known = Object.keys(input.definition.fields).join(', ')
+      throw wrong(`outputs.predictions.include[${index}]`, `input "${input.name}" has no field "${field}": choose among ${known}`)
+    }
+  })
+}
+
+function featureInputs(inputs: ReadonlyMap<string, PipelineInput>): ReadonlyMap<string, FeatureInput> {
+  return new Map(
+    [...inputs].map(([name, { definition }]) => [
+      name,
+      {
+        fields: new Map(Object.entries(definition.fields).map(([field, { type }]) => [field, type])),
+        keyField: definition.key,
+        latenessMs: definition.latenessMs,
+        predict: definition.predict,
+      },
+    ]),
+  )
+}

@@ -1,0 +1,111 @@
+import { type Batch, concatBatches, MeshError, type Stage, type StageContext, takeRows } from '@spillway/core'
+import { batchSpan, type MeshMetrics, type Telemetry } from '@spillway/telemetry'
+
+/** Rows that failed at one stage, as that stage was given them: row i failed with `errors[i]`. */
+export interface FailedRows {
+  readonly stage: string
+  readonly batch: Batch
+  readonly errors: readonly MeshError[]
+}
+
+/** All that became of a batch: what is bound for each topic, in the order of the rows, and what failed. */
+export interface RunResult {
+  readonly outputs: ReadonlyMap<string, Batch>
+  readonly failures: readonly FailedRows[]
+}
+
+/** Takes a batch through a stage and all that lies behind it up to the next topics, in this process or another. */
+export interface Runner {
+  /** @throws MeshError where nothing of the batch counts as done and it may be given again */
+  run(batch: Batch, context: StageContext): Promise<RunResult>
+}
+
+/** Where a port leads: on to another stage, or to a topic. */
+export type Exit = { readonly kind: 'call'; readonly runner: Runner } | { readonly kind: 'topic'; readonly topic: string }
+
+/** A stage in this process, with its ports joined to what follows. */
+export class StageRunner implements Runner {
+  readonly stage: Stage
+  private readonly exits: ReadonlyMap<string, Exit>
+  private readonly telemetry: Telemetry
+  private readonly metrics: MeshMetrics
+
+  constructor(options: { stage: Stage; exits: ReadonlyMap<string, Exit>; telemetry: Telemetry; metrics: MeshMetrics }) {
+    this.stage = options.stage
+    this.exits = options.exits
+    this.telemetry = options.telemetry
+    this.metrics = options.metrics
+  }
+
+  async run(batch: Batch, context: StageContext): Promise<RunResult> {
+    if (batch.rowCount === 0) return { outputs: new Map(), failures: [] }
+    const startedMs = performance.now()
+    const { ports, failures } = await batchSpan(
+      this.telemetry,
+      this.stage.name,
+      { 'spillway.stage': this.stage.name, 'spillway.rows': batch.rowCount },
+      batch.meta.traceParents,
+      () => this.runStage(batch, context),
+    )
+    this.metrics.stageRows(this.stage.name, batch.rowCount, (performance.now() - startedMs) / 1000)
+    const parts = [...ports].filter(([, part]) => part.rowCount > 0)
+    const results = await Promise.all(parts.map(([port, part]) => this.leave(port, part, context)))
+    return mergeResults([...results, { outputs: new Map(), failures }])
+  }
+
+  private async leave(port: string, batch: Batch, context: StageContext): Promise<RunResult> {
+    const exit = this.exits.get(port)
+    if (exit === undefined) throw new MeshError('INTERNAL', `stage ${this.stage.name} gave rows on port "${port}", which leads nowhere`)
+    if (exit.kind === 'call') return exit.runner.run(batch, context)
+    return { outputs: new Map([[exit.topic, batch]]), failures: [] }
+  }
+
+  /** One bad row must not take its neighbours with it: a batch that fails for good is tried in halves, down to the row. */
+  private async runStage(batch: Batch, context: StageContext): Promise<{ ports: ReadonlyMap<string, Batch>; failures: readonly FailedRows[] }> {
+    try {
+      const { outputs, failures } = await this.stage.process(batch, context)
+      if (failures.length === 0) return { ports: outputs, failures: [] }
+      const failed = takeRows(
+        batch,
+        failures.map((failure) => failure.row),
+      )
+      return { ports: outputs, failures: [{ stage: this.stage.name, batch: failed, errors: failures.map((failure) => failure.error) }] }
+    } catch (thrown) {
+      const error = MeshError.from(thrown, 'INTERNAL')
+      if (error.retryable || error.code === 'CANCELLED' || context.signal.aborted) throw error
+      if (!(thrown instanceof MeshError)) this.telemetry.logger.error({ err: thrown, stage: this.stage.name }, 'a stage threw')
+      if (batch.rowCount === 1) return { ports: new Map(), failures: [{ stage: this.stage.name, batch, errors: [error] }] }
+      const middle = batch.rowCount >> 1
+      const halves = [range(0, middle), range(middle, batch.rowCount)].map((rows) => takeRows(batch, rows))
+      const results = []
+      for (const half of halves) results.push(await this.runStage(half, context))
+      return { ports: mergePorts(results.map((result) => result.ports)), failures: results.flatMap((result) => result.failures) }
+    }
+  }
+}
+
+function range(start: number, end: number): Uint32Array {
+  return Uint32Array.from({ length: end - start }, (_, index) => start + index)
+}
+
+function mergePorts(maps: readonly ReadonlyMap<string, Batch>[]): ReadonlyMap<string, Batch> {
+  const parts = new Map<string, Batch[]>()
+  for (const map of maps) for (const [name, batch] of map) parts.set(name, [...(parts.get(name) ?? []), batch])
+  return new Map([...parts].map(([name, batches]) => [name, inSourceOrder(batches)]))
+}
+
+/** Results of parts of one batch, joined; what is bound for one topic is put back into the order in which it was read. */
+export function mergeResults(results: readonly RunResult[]): RunResult {
+  return { outputs: mergePorts(results.map((result) => result.outputs)), failures: results.flatMap((result) => result.failures) }
+}
+
+/** Rows of several batches as one, in the order in which they were read. */
+export function inSourceOrder(batches: readonly Batch[]): Batch {
+  const filled = batches.filter((batch) => batch.rowCount > 0)
+  if (filled.length <= 1) return filled[0] ?? batches[0]!
+  const joined = concatBatches(filled)
+  const { offsets } = joined.meta
+  const rows = Uint32Array.from({ length: joined.rowCount }, (_, row) => row)
+  rows.sort((a, b) => (offsets[a]! < offsets[b]! ? -1 : offsets[a]! > offsets[b]! ? 1 : a - b))
+  return takeRows(joined, rows)
+}

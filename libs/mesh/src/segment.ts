@@ -1,0 +1,237 @@
+import { type Batch, type Clock, type Component, MeshError, sliceBatch, type StageContext } from '@spillway/core'
+import type { Bus, Lag, Outputs, Processor, ProcessorEvent, Slice, Write } from '@spillway/bus'
+import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
+import type { FrameInfo } from '@spillway/wire'
+import { Alignment } from './alignment.ts'
+import type { Pipeline } from './pipeline.ts'
+import type { SegmentPlan } from './graph.ts'
+import { type FailedRows, mergeResults, type Runner, type RunResult } from './runner.ts'
+import { encodeDeadLetters, encodeEvents, encodeFrames, type SinkContext } from './sinks.ts'
+import type { Decoded, Source } from './sources.ts'
+
+/** What a topic takes: frames of a link, or events of an output with their CloudEvents type. */
+export type Sink = { readonly kind: 'frames' } | { readonly kind: 'events'; readonly type: string }
+
+export interface SegmentOptions {
+  readonly plan: SegmentPlan
+  readonly pipeline: Pipeline
+  readonly bus: Bus
+  /** By source topic. */
+  readonly entries: ReadonlyMap<string, { readonly source: Source; readonly runner: Runner; readonly answers: boolean }>
+  readonly sinks: ReadonlyMap<string, Sink>
+  readonly telemetry: Telemetry
+  readonly metrics: MeshMetrics
+  readonly clock: Clock
+}
+
+/** A part of a slice that was parsed but had to wait: the bus offers its records again, and they are not parsed twice. */
+interface Parked {
+  readonly firstOffset: bigint
+  readonly batch: Batch
+  readonly slice: Slice
+}
+
+/**
+ * The head of a segment: reads slices, takes them through the stages, and gives outputs, dead letters and position to the bus at once.
+ * A throw of its handler means that the bus offers the slice again.
+ */
+export class Segment implements Component {
+  readonly plan: SegmentPlan
+  private readonly options: SegmentOptions
+  private readonly processor: Processor
+  private readonly alignment: Alignment | undefined
+  private readonly parked = new Map<string, Parked>()
+  private readonly frame: FrameInfo
+  private lagTimer: NodeJS.Timeout | undefined
+  private currentLags: readonly Lag[] = []
+  private newestMs = 0
+
+  constructor(options: SegmentOptions) {
+    const { plan, pipeline, bus } = options
+    this.plan = plan
+    this.options = options
+    this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: plan.name }
+    const readsEvents = plan.sources.some((source) => source.input !== undefined)
+    if (readsEvents && plan.sources.length > 1) this.alignment = new Alignment({ ...pipeline.alignment, clock: options.clock })
+    this.processor = bus.process(
+      {
+        topics: plan.sources.map((source) => source.topic),
+        group: plan.group,
+        from: 'earliest',
+        maxSliceRecords: readsEvents ? pipeline.slices.maxRecords : 64,
+        maxSliceBytes: pipeline.slices.maxBytes,
+        // A slice that waits for another input holds its place: every partition needs one.
+        concurrency: pipeline.partitions * plan.sources.length,
+        onEvent: (event) => this.onEvent(event),
+      },
+      (slice, signal) => this.handle(slice, signal),
+    )
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    await this.processor.start(signal)
+    this.lagTimer = setInterval(() => void this.readLags(), Math.min(1000, this.options.pipeline.alignment.idleMs / 2))
+  }
+
+  async drain(): Promise<void> {
+    clearInterval(this.lagTimer)
+    await this.processor.drain()
+  }
+
+  /** As of the last reading, at most a second ago. */
+  get lags(): readonly Lag[] {
+    return this.currentLags
+  }
+
+  /** The newest event time that it has seen, ms since the epoch; 0 before the first event. */
+  get newestEventMs(): number {
+    return this.newestMs
+  }
+
+  private async readLags(): Promise<void> {
+    try {
+      this.currentLags = await this.processor.lags()
+    } catch (error) {
+      this.options.telemetry.logger.debug({ err: error, segment: this.plan.name }, 'cannot read how far the segment is behind')
+      return
+    }
+    this.options.metrics.consumerLags(this.plan.group, this.currentLags)
+    for (const lag of this.currentLags) if (lag.endOffset > lag.committedOffset) this.alignment?.markBehind(laneOf(lag))
+  }
+
+  private onEvent(event: ProcessorEvent): void {
+    const { logger } = this.options.telemetry
+    const segment = this.plan.name
+    switch (event.kind) {
+      case 'assigned':
+        for (const partition of event.partitions) this.alignment?.add(laneOf(partition))
+        logger.info({ segment, partitions: event.partitions.length }, 'partitions assigned')
+        break
+      case 'revoked':
+        for (const partition of event.partitions) {
+          this.alignment?.remove(laneOf(partition))
+          this.parked.delete(laneOf(partition))
+        }
+        logger.info({ segment, partitions: event.partitions.length }, 'partitions revoked')
+        break
+      case 'retrying': {
+        const { topic, partition, attempt, delayMs, error } = event
+        logger.warn({ segment, topic, partition, attempt, delayMs, code: error.code, reason: error.message }, 'the slice is tried again')
+        break
+      }
+      case 'disconnected':
+        logger.warn({ segment, reason: event.error.message }, 'the broker is away: trying again')
+        break
+      case 'connected':
+        logger.info({ segment }, 'the broker is back')
+        break
+    }
+  }
+
+  private async handle(slice: Slice, signal: AbortSignal): Promise<Outputs> {
+    const { metrics, clock } = this.options
+    const entry = this.options.entries.get(slice.topic)
+    if (entry === undefined) throw new MeshError('INTERNAL', `segment ${this.plan.name} was given a slice of ${slice.topic}, which it does not read`)
+    const decoded = await this.takeAdmitted(slice, this.decode(slice, entry.source), signal)
+    metrics.eventsIn(slice.topic, decoded.consumed)
+    const context: StageContext = { signal, mode: 'stream' }
+    const result = mergeResults([await entry.runner.run(decoded.batch, context), { outputs: new Map(), failures: decoded.failures }])
+    if (entry.answers) this.checkComplete(slice, decoded, result)
+    const outputs = { writes: this.encode(slice.partition, result), consumed: decoded.consumed }
+    this.observe(result, clock.nowMs())
+    const { rowCount, meta } = decoded.batch
+    if (rowCount > 0) {
+      const newestMs = maxOf(meta.eventTimesMs)
+      this.newestMs = Math.max(this.newestMs, newestMs)
+      this.alignment?.done(laneOf(slice), newestMs)
+    }
+    return outputs
+  }
+
+  private decode(slice: Slice, source: Source): Decoded {
+    const lane = laneOf(slice)
+    const parked = this.parked.get(lane)
+    this.parked.delete(lane)
+    if (parked !== undefined && parked.firstOffset === slice.offsets[0]! && parked.slice.offsets.length <= slice.offsets.length)
+      return { batch: parked.batch, failures: [], consumed: parked.slice.offsets.length }
+    return source.decode(slice, this.options.clock.nowMs())
+  }
+
+  /** Takes the rows that may go on in event time; the rest of the slice is offered again. */
+  private async takeAdmitted(slice: Slice, decoded: Decoded, signal: AbortSignal): Promise<Decoded> {
+    const { batch } = decoded
+    if (this.alignment === undefined || batch.rowCount === 0) return decoded
+    const admitted = await this.alignment.admit(laneOf(slice), batch.meta.eventTimesMs, signal)
+    if (admitted === batch.rowCount) return decoded
+    const nextOffset = batch.meta.offsets[admitted]!
+    const consumed = slice.offsets.indexOf(nextOffset)
+    const left = sliceBatch(batch, admitted, batch.rowCount)
+    const leftSlice = { ...slice, offsets: slice.offsets.subarray(consumed, decoded.consumed) }
+    const { now, later } = splitFailures(decoded.failures, nextOffset)
+    // Rows that could not be read stay with their neighbours: parked only where none is left behind.
+    if (later === 0) this.parked.set(laneOf(slice), { firstOffset: nextOffset, batch: left, slice: leftSlice })
+    return { batch: sliceBatch(batch, 0, admitted), failures: now, consumed }
+  }
+
+  /** Every row ends as an output or as a failure: a stage that loses one must not pass in silence. */
+  private checkComplete(slice: Slice, decoded: Decoded, result: RunResult): void {
+    const alerts = this.options.pipeline.alerts.topic
+    let answered = 0
+    for (const [topic, batch] of result.outputs) if (topic !== alerts) answered += batch.rowCount
+    const failed = count(result.failures)
+    const given = decoded.batch.rowCount + count(decoded.failures)
+    if (answered + failed !== given)
+      throw new MeshError('INTERNAL', `${given} rows of ${slice.topic}/${slice.partition} gave ${answered} outputs and ${failed} failures: a stage lost rows or made some up`)
+  }
+
+  private encode(partition: number, result: RunResult): readonly Write[] {
+    const { pipeline, bus, sinks } = this.options
+    const context: SinkContext = { partition, maxRecordBytes: bus.maxRecordBytes, frame: this.frame }
+    const writes: Write[] = []
+    const failures = [...result.failures]
+    for (const [topic, batch] of result.outputs) {
+      const sink = sinks.get(topic)
+      if (sink === undefined) throw new MeshError('INTERNAL', `segment ${this.plan.name} has an output for ${topic}, which it does not write`)
+      const { write, oversize } =
+        sink.kind === 'frames' ? encodeFrames(topic, batch, context) : encodeEvents(topic, batch, sink.type, `spillway/${pipeline.name}`, context)
+      if (write.records.count > 0) writes.push(write)
+      failures.push(...oversize)
+    }
+    if (failures.length > 0) writes.push(encodeDeadLetters(pipeline.deadLetterTopic, this.plan.name, failures, context))
+    return writes
+  }
+
+  private observe(result: RunResult, nowMs: number): void {
+    const { metrics, pipeline } = this.options
+    for (const [topic, batch] of result.outputs) metrics.outputsOut(topic, batch.rowCount)
+    for (const { stage, errors } of result.failures) for (const error of errors) metrics.deadLetters(stage, error.code, 1)
+    const predictions = result.outputs.get(pipeline.predictions.topic)
+    if (predictions !== undefined) metrics.observeLatencies(predictions.meta.ingestTimesMs.map((ingestMs) => nowMs - ingestMs))
+  }
+}
+
+function laneOf(place: { readonly topic: string; readonly partition: number }): string {
+  return `${place.topic}/${place.partition}`
+}
+
+function count(failures: readonly FailedRows[]): number {
+  return failures.reduce((sum, failure) => sum + failure.batch.rowCount, 0)
+}
+
+function maxOf(values: Float64Array): number {
+  let max = -Infinity
+  for (const value of values) if (value > max) max = value
+  return max
+}
+
+/** Failures of records before an offset, and how many lie behind. */
+function splitFailures(failures: readonly FailedRows[], offset: bigint): { now: readonly FailedRows[]; later: number } {
+  let later = 0
+  const now = failures.flatMap(({ stage, batch, errors }) => {
+    let end = 0
+    while (end < batch.rowCount && batch.meta.offsets[end]! < offset) end++
+    later += batch.rowCount - end
+    return end === 0 ? [] : [{ stage, batch: sliceBatch(batch, 0, end), errors: errors.slice(0, end) }]
+  })
+  return { now, later }
+}

@@ -1,0 +1,96 @@
+import { bytesAt, type Batch, concatBatches, emptyBatch, MeshError, rowMeta } from '@spillway/core'
+import type { Slice } from '@spillway/bus'
+import { compileEventReader, decodeFrame, type EventReader } from '@spillway/wire'
+import type { FailedRows } from './runner.ts'
+import type { Pipeline, PipelineInput } from './pipeline.ts'
+
+/** A slice as rows: the good ones, in order, and those that could not be read. */
+export interface Decoded {
+  readonly batch: Batch
+  readonly failures: readonly FailedRows[]
+  /** Records behind the first one that was left for a later slice; all where the slice was taken whole. */
+  readonly consumed: number
+}
+
+/** Reads a segment's records into rows. */
+export interface Source {
+  decode(slice: Slice, nowMs: number): Decoded
+}
+
+/** Events of an input, as they came from outside. */
+export class EventSource implements Source {
+  private readonly reader: EventReader
+  private readonly stage: string
+  private readonly deadlineMs: number
+
+  constructor(pipeline: Pipeline, input: PipelineInput, stage: string) {
+    this.reader = compileEventReader(input.definition, { maxEventBytes: pipeline.maxEventBytes })
+    this.stage = stage
+    this.deadlineMs = pipeline.deadlineMs
+  }
+
+  decode(slice: Slice, nowMs: number): Decoded {
+    const { batch, failures, rejected } = this.reader.read(slice.records, slice, nowMs)
+    if (this.deadlineMs !== Infinity) {
+      const { deadlinesMs, ingestTimesMs } = batch.meta
+      for (let row = 0; row < batch.rowCount; row++) deadlinesMs[row] = Math.min(deadlinesMs[row]!, ingestTimesMs[row]! + this.deadlineMs)
+    }
+    const failed = failures.length === 0 ? [] : [{ stage: this.stage, batch: rejected, errors: failures.map((failure) => failure.error) }]
+    return { batch, failures: failed, consumed: slice.records.count }
+  }
+}
+
+/** Frames of a topic link. A frame of another release is taken where it has the columns that the stage reads, and is a dead letter otherwise. */
+export class FrameSource implements Source {
+  private readonly stage: string
+  private readonly maxRows: number
+
+  constructor(stage: string, maxRows: number) {
+    this.stage = stage
+    this.maxRows = maxRows
+  }
+
+  decode(slice: Slice): Decoded {
+    const batches: Batch[] = []
+    const failures: FailedRows[] = []
+    let rows = 0
+    let consumed = 0
+    for (; consumed < slice.records.count; consumed++) {
+      let batch: Batch
+      try {
+        batch = decodeFrame(bytesAt(slice.records.values, consumed)).batch
+      } catch (error) {
+        failures.push(this.unreadable(slice, consumed, MeshError.from(error)))
+        continue
+      }
+      if (consumed > 0 && (rows + batch.rowCount > this.maxRows || !sameColumns(batches[0], batch))) break
+      rows += batch.rowCount
+      batches.push(batch)
+    }
+    return { batch: batches.length === 0 ? emptyBatch : concatBatches(batches), failures, consumed }
+  }
+
+  /** A frame that cannot be read is one letter: its bytes as they are. */
+  private unreadable(slice: Slice, record: number, error: MeshError): FailedRows {
+    const value = bytesAt(slice.records.values, record)
+    const meta = rowMeta(1, {
+      ids: [`${slice.topic}/${slice.partition}/${slice.offsets[record]}`],
+      topics: [slice.topic],
+      partitions: Int32Array.of(slice.partition),
+      offsets: BigInt64Array.of(slice.offsets[record]!),
+      ingestTimesMs: Float64Array.of(slice.records.timestampsMs[record]!),
+      events: { bytes: value, offsets: Uint32Array.of(0, value.byteLength) },
+    })
+    return { stage: this.stage, batch: { rowCount: 1, meta, columns: new Map() }, errors: [error] }
+  }
+}
+
+function sameColumns(a: Batch | undefined, b: Batch): boolean {
+  if (a === undefined) return true
+  if (a.columns.size !== b.columns.size) return false
+  for (const [name, column] of a.columns) {
+    const other = b.columns.get(name)
+    if (other === undefined || other.datatype !== column.datatype || other.shape.slice(1).join() !== column.shape.slice(1).join()) return false
+  }
+  return true
+}

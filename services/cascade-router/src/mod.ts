@@ -1,0 +1,2 @@
+export * from './tier-stage.ts'
+export * from './tier-stages.ts'
