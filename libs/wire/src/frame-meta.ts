@@ -1,18 +1,6 @@
-import {
-  type BytesColumn,
-  bytesCount,
-  type FixedTensor,
-  MeshError,
-  type MetaKind,
-  metaColumns,
-  type PassThroughHeaders,
-  type RowMeta,
-  rowMeta,
-  type Tensor,
-  textAt,
-  textColumn,
-  textValues,
-} from '@spillway/core'
+import { type BytesColumn, type Datatype, MeshError, type MetaKind, metaColumns, type PassThroughHeaders, type RowMeta, rowMeta } from '@spillway/core'
+import { decodeTexts, encodeElements, encodeTexts } from './bytes-elements.ts'
+import { dimensions, type RawTensors, rawTensor, type WireTensor, wireTensor } from './tensor-codec.ts'
 
 /** Names that begin so belong to Spillway; a model service passes over such inputs. */
 export const reservedPrefix = 'spillway.'
@@ -33,18 +21,20 @@ const columns: readonly MetaColumn[] = Object.entries(metaColumns).map(([key, ki
   name: reservedPrefix + key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
 }))
 
-const datatypes: Readonly<Record<MetaKind, Tensor['datatype']>> = { text: 'BYTES', fp64: 'FP64', int32: 'INT32', int64: 'INT64', bytes: 'BYTES', headers: 'BYTES' }
+const columnsByName: ReadonlyMap<string, MetaColumn> = new Map(columns.map((column) => [column.name, column]))
+
+const datatypes: Readonly<Record<MetaKind, Datatype>> = { text: 'BYTES', fp64: 'FP64', int32: 'INT32', int64: 'INT64', bytes: 'BYTES', headers: 'BYTES' }
 
 /** What `rowMeta` fills in where a column is not known. */
 const defaults: RowMeta = rowMeta(1)
 
-/** Metadata as tensors, by reserved name. A column that holds only its default is left out, but for the ids. */
-export function metaTensors(meta: RowMeta, rowCount: number): [string, Tensor][] {
-  const tensors: [string, Tensor][] = []
+/** Adds the metadata to `into`, by reserved names. A column that holds only its default is left out, but for the ids. */
+export function addMeta(meta: RowMeta, rowCount: number, into: RawTensors): void {
   for (const { key, kind, name } of columns) {
-    if (name === idsName || !isDefault(meta[key], key)) tensors.push([name, metaTensor(meta[key], kind, rowCount)])
+    if (name !== idsName && isDefault(meta[key], key)) continue
+    into.tensors.push(wireTensor(name, datatypes[kind], [rowCount]))
+    into.raw.push(metaBytes(meta[key], kind))
   }
-  return tensors
 }
 
 type Column = RowMeta[keyof RowMeta]
@@ -62,56 +52,55 @@ function hasKeys(headers: PassThroughHeaders): boolean {
   return false
 }
 
-function metaTensor(column: Column, kind: MetaKind, rowCount: number): Tensor {
-  const shape = [rowCount]
-  if (kind === 'text') return { datatype: 'BYTES', shape, data: textColumn(column as readonly string[]) }
-  if (kind === 'headers') return { datatype: 'BYTES', shape, data: headersColumn(column as readonly PassThroughHeaders[]) }
-  if (kind === 'bytes') return { datatype: 'BYTES', shape, data: column as BytesColumn }
-  return { datatype: datatypes[kind] as FixedTensor['datatype'], shape, data: column as FixedTensor['data'] }
+function metaBytes(column: Column, kind: MetaKind): Uint8Array {
+  if (kind === 'text') return encodeTexts(column as readonly string[])
+  if (kind === 'headers') return encodeTexts(headerTexts(column as readonly PassThroughHeaders[]))
+  if (kind === 'bytes') return encodeElements(column as BytesColumn)
+  const { buffer, byteOffset, byteLength } = column as Float64Array
+  return new Uint8Array(buffer, byteOffset, byteLength)
 }
 
 /** One JSON object a row. Rows that share the object, as those without headers do, share the work. */
-function headersColumn(headers: readonly PassThroughHeaders[]): BytesColumn {
+function headerTexts(headers: readonly PassThroughHeaders[]): string[] {
   const texts = new Array<string>(headers.length)
   for (let i = 0; i < headers.length; i++) texts[i] = i > 0 && headers[i] === headers[i - 1] ? texts[i - 1]! : JSON.stringify(headers[i])
-  return textColumn(texts)
+  return texts
 }
 
+/** The metadata tensors of a message, by name. */
+export type MetaTensors = ReadonlyMap<string, { readonly wire: WireTensor; readonly raw: Uint8Array | undefined }>
+
 /**
- * The reverse of `metaTensors`; takes the metadata out of `tensors`.
- * @throws MeshError INVALID_ARGUMENT naming the tensor where one has another datatype or shape, or a reserved name that is unknown.
+ * The reverse of `addMeta`.
+ * @throws MeshError INVALID_ARGUMENT naming the tensor that is unknown, missing, not raw, or of another datatype or shape.
  */
-export function takeMeta(tensors: Map<string, Tensor>): { rowCount: number; meta: RowMeta } {
+export function readMeta(tensors: MetaTensors): { rowCount: number; meta: RowMeta } {
   const ids = tensors.get(idsName)
   if (ids === undefined) throw new MeshError('INVALID_ARGUMENT', `this is no frame: it has no tensor "${idsName}"`, { field: idsName })
-  const rowCount = ids.shape[0] ?? 0
+  const rowCount = dimensions(ids.wire)[0] ?? 0
   const known: Partial<Record<keyof RowMeta, Column>> = {}
-  for (const { key, kind, name } of columns) {
-    const tensor = tensors.get(name)
-    if (tensor === undefined) continue
-    known[key] = metaColumn(tensor, kind, name, rowCount)
-    tensors.delete(name)
+  for (const [name, { wire, raw }] of tensors) {
+    const column = columnsByName.get(name)
+    if (column === undefined) throw invalid(name, 'unknown metadata: a newer release made this frame')
+    if (raw === undefined) throw invalid(name, 'metadata must come as raw contents')
+    const shape = dimensions(wire)
+    if (wire.datatype !== datatypes[column.kind] || shape.length !== 1 || shape[0] !== rowCount) {
+      throw invalid(name, `must be ${datatypes[column.kind]} of shape [${rowCount}], is ${wire.datatype} of shape [${shape.join(', ')}]`)
+    }
+    known[column.key] = metaColumn(raw, column, rowCount)
   }
   return { rowCount, meta: rowMeta(rowCount, known as Partial<RowMeta>) }
 }
 
-function metaColumn(tensor: Tensor, kind: MetaKind, name: string, rowCount: number): Column {
-  if (tensor.datatype !== datatypes[kind] || tensor.shape.length !== 1 || tensor.shape[0] !== rowCount) {
-    throw invalid(name, `must be ${datatypes[kind]} of shape [${rowCount}], is ${tensor.datatype} of shape [${tensor.shape.join(', ')}]`)
-  }
-  if (kind === 'text') return textValues(tensor.data as BytesColumn)
-  if (kind === 'headers') return headersOf(tensor.data as BytesColumn, name)
-  return tensor.data as Column
+function metaColumn(raw: Uint8Array, { kind, name }: MetaColumn, rowCount: number): Column {
+  if (kind === 'text') return decodeTexts(raw, rowCount, name)
+  if (kind === 'headers') return headersOf(decodeTexts(raw, rowCount, name), name)
+  return rawTensor(name, datatypes[kind], [rowCount], raw).data as Column
 }
 
-function headersOf(column: BytesColumn, name: string): PassThroughHeaders[] {
-  const rows = new Array<PassThroughHeaders>(bytesCount(column))
-  let previous = ''
-  for (let i = 0; i < rows.length; i++) {
-    const text = textAt(column, i)
-    rows[i] = i > 0 && text === previous ? rows[i - 1]! : parseHeaders(text, name, i)
-    previous = text
-  }
+function headersOf(texts: readonly string[], name: string): PassThroughHeaders[] {
+  const rows = new Array<PassThroughHeaders>(texts.length)
+  for (let i = 0; i < rows.length; i++) rows[i] = i > 0 && texts[i] === texts[i - 1] ? rows[i - 1]! : parseHeaders(texts[i]!, name, i)
   return rows
 }
 

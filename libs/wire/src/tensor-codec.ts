@@ -24,13 +24,17 @@ export function toRawTensors(tensors: Iterable<readonly [string, Tensor]>): RawT
   const described: WireTensor[] = []
   const raw: Uint8Array[] = []
   for (const [name, tensor] of tensors) {
-    described.push({ name, datatype: tensor.datatype, shape: tensor.shape.map(BigInt), parameters: {}, contents: undefined })
+    described.push(wireTensor(name, tensor.datatype, tensor.shape))
     raw.push(rawBytes(tensor))
   }
   return { tensors: described, raw }
 }
 
-function rawBytes(tensor: Tensor): Uint8Array {
+export function wireTensor(name: string, datatype: Datatype, shape: readonly number[]): WireTensor {
+  return { name, datatype, shape: shape.map(BigInt), parameters: {}, contents: undefined }
+}
+
+export function rawBytes(tensor: Tensor): Uint8Array {
   if (tensor.datatype === 'BYTES') return encodeElements(tensor.data)
   return new Uint8Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength)
 }
@@ -41,9 +45,7 @@ function rawBytes(tensor: Tensor): Uint8Array {
  * @throws MeshError INVALID_ARGUMENT naming the tensor and what was expected.
  */
 export function fromRawTensors(tensors: readonly WireTensor[], raw: readonly Uint8Array[]): Map<string, Tensor> {
-  if (raw.length > 0 && raw.length !== tensors.length) {
-    throw new MeshError('INVALID_ARGUMENT', `${tensors.length} tensors come with ${raw.length} raw contents: give one for each, or none`)
-  }
+  if (raw.length > 0) assertOneEach(tensors, raw)
   const decoded = new Map<string, Tensor>()
   for (let i = 0; i < tensors.length; i++) {
     const wire = tensors[i]!
@@ -51,6 +53,12 @@ export function fromRawTensors(tensors: readonly WireTensor[], raw: readonly Uin
     decoded.set(wire.name, fromRawTensor(wire, raw[i]))
   }
   return decoded
+}
+
+export function assertOneEach(tensors: readonly WireTensor[], raw: readonly Uint8Array[]): void {
+  if (raw.length !== tensors.length) {
+    throw new MeshError('INVALID_ARGUMENT', `${tensors.length} tensors come with ${raw.length} raw contents: give one for each, or none`)
+  }
 }
 
 function fromRawTensor(wire: WireTensor, raw: Uint8Array | undefined): Tensor {
@@ -62,7 +70,8 @@ function fromRawTensor(wire: WireTensor, raw: Uint8Array | undefined): Tensor {
   return rawTensor(name, datatype, shape, raw)
 }
 
-function rawTensor(name: string, datatype: Datatype, shape: readonly number[], raw: Uint8Array): Tensor {
+/** @throws MeshError INVALID_ARGUMENT where `raw` does not hold what datatype and shape say. */
+export function rawTensor(name: string, datatype: Datatype, shape: readonly number[], raw: Uint8Array): Tensor {
   const count = elementCount(shape)
   if (datatype === 'BYTES') return { datatype, shape, data: decodeElements(raw, count, name) }
   const expected = count * elementBytes(datatype)
@@ -71,7 +80,7 @@ function rawTensor(name: string, datatype: Datatype, shape: readonly number[], r
 }
 
 /** The shape as numbers: no negative size, and a product that a number holds exactly. */
-function dimensions(wire: WireTensor): number[] {
+export function dimensions(wire: WireTensor): number[] {
   const shape: number[] = []
   let product = 1
   for (const size of wire.shape) {
