@@ -1,0 +1,117 @@
+import type { Bus, RecordHeaders, RecordPosition } from '@spillway/bus'
+import { bytesColumn, MeshError } from '@spillway/core'
+import type { PredictResult } from '@spillway/mesh'
+import type { Catalog } from './catalog.ts'
+
+export interface CallLimits {
+  /** Predict and publish calls in flight; beyond it RESOURCE_EXHAUSTED. */
+  readonly maxCallsInFlight: number
+  readonly maxEventsPerCall: number
+  /** For a caller that sets no deadline. */
+  readonly defaultTimeoutMs: number
+}
+
+export interface PredictInput {
+  readonly signal: AbortSignal
+  /** ms since the epoch; Infinity where the caller sets none. */
+  readonly deadlineMs: number
+  readonly traceParent: string
+  readonly principal: string
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+/** An event to publish. `key` counts only where the topic's input does not say which field the key is. */
+export interface NewEvent {
+  readonly key?: Uint8Array
+  readonly value: Uint8Array
+  readonly headers?: RecordHeaders
+}
+
+const noKey = new Uint8Array(0)
+/** What is kept of a caller's time for the way back, so that a degraded answer still arrives in time: a tenth, at most this. */
+const longestReserveMs = 25
+
+/** Predict and publish, whichever protocol asks. */
+export class Calls {
+  readonly #catalog: Catalog
+  readonly #bus: Bus
+  readonly #limits: CallLimits
+  #inFlight = 0
+
+  constructor(catalog: Catalog, bus: Bus, limits: CallLimits) {
+    this.#catalog = catalog
+    this.#bus = bus
+    this.#limits = limits
+  }
+
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** @throws MeshError NOT_FOUND, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, CANCELLED, or what the pipeline throws for the whole call. */
+  async predict(pipelineName: string, events: readonly Uint8Array[], input: PredictInput): Promise<readonly PredictResult[]> {
+    const pipeline = this.#catalog.pipeline(pipelineName)
+    this.#assertCount(events.length)
+    if (events.length === 0) return []
+    const nowMs = Date.now()
+    const leftMs = input.deadlineMs === Infinity ? this.#limits.defaultTimeoutMs : input.deadlineMs - nowMs
+    if (leftMs <= 0) throw new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
+    const deadlineMs = nowMs + leftMs - Math.min(longestReserveMs, leftMs / 10)
+    return this.#limited(() => withinDeadline(input.signal, leftMs, (signal) => pipeline.predict(events, { ...input, signal, deadlineMs })))
+  }
+
+  /** Resolves when the events are durable. @throws MeshError NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE */
+  async publish(topic: string, events: readonly NewEvent[], traceHeaders: RecordHeaders): Promise<readonly RecordPosition[]> {
+    const reader = this.#catalog.reader(topic)
+    this.#assertCount(events.length)
+    if (events.length === 0) return []
+    const keys = events.map((event) => reader.keyOf(topic, event.value) ?? event.key ?? noKey)
+    return this.#limited(() =>
+      this.#bus.publish(topic, {
+        count: events.length,
+        ...(keys.some((key) => key.length > 0) ? { keys: bytesColumn(keys) } : {}),
+        values: bytesColumn(events.map((event) => event.value)),
+        headers: events.map((event) => ({ ...traceHeaders, ...event.headers })),
+      }),
+    )
+  }
+
+  #assertCount(count: number): void {
+    const { maxEventsPerCall } = this.#limits
+    if (count > maxEventsPerCall)
+      throw new MeshError('INVALID_ARGUMENT', `${count} events in one call, ${maxEventsPerCall} are allowed: split them`, {
+        field: 'events',
+      })
+  }
+
+  async #limited<T>(run: () => Promise<T>): Promise<T> {
+    if (this.#inFlight >= this.#limits.maxCallsInFlight)
+      throw new MeshError('RESOURCE_EXHAUSTED', `${this.#inFlight} calls are in flight already: try again later`)
+    this.#inFlight++
+    try {
+      return await run()
+    } finally {
+      this.#inFlight--
+    }
+  }
+}
+
+/** Runs with a signal that fires when the caller goes or the time is over, and then waits no longer. */
+async function withinDeadline<T>(caller: AbortSignal, leftMs: number, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController()
+  const { signal } = controller
+  const givenUp = new Promise<never>((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as MeshError), { once: true })
+  })
+  const cancel = (): void => controller.abort(new MeshError('CANCELLED', 'the caller went away', { cause: caller.reason }))
+  const expire = (): void => controller.abort(new MeshError('DEADLINE_EXCEEDED', `no answer within ${Math.round(leftMs)} ms`))
+  const timer = setTimeout(expire, Math.min(leftMs, 0x7fffffff))
+  caller.addEventListener('abort', cancel, { once: true })
+  try {
+    if (caller.aborted) cancel()
+    return await Promise.race([givenUp, run(signal)])
+  } finally {
+    clearTimeout(timer)
+    caller.removeEventListener('abort', cancel)
+  }
+}

@@ -1,0 +1,132 @@
+import type { Bus } from '@spillway/bus'
+import type { Component } from '@spillway/core'
+import type { GatewayPipeline } from '@spillway/mesh'
+import { GrpcServer } from '@spillway/rpc'
+import { listenHttp, type Readiness, type Telemetry } from '@spillway/telemetry'
+import type { FastifyInstance } from 'fastify'
+import { Gauge } from 'prom-client'
+import { Calls } from './calls.ts'
+import { Catalog } from './catalog.ts'
+import { eventStreamRoutes } from './event-stream.ts'
+import { predictionService } from './grpc-service.ts'
+import { createHttpApp } from './http-app.ts'
+import { openApiDocument } from './openapi.ts'
+import { predictRoutes } from './predict-routes.ts'
+import { Subscriptions } from './subscriptions.ts'
+import { topicRoutes } from './topic-routes.ts'
+
+export interface GatewayOptions {
+  readonly host: string
+  /** 0 picks a free one. */
+  readonly httpPort: number
+  /** 0 picks a free one. */
+  readonly grpcPort: number
+  /** Started and drained by its owner, after the gateway. */
+  readonly bus: Bus
+  readonly pipelines: readonly GatewayPipeline[]
+  readonly telemetry: Telemetry
+  /** For `/readyz`; ready once started where absent. */
+  readonly ready?: () => Readiness
+  /** Largest request, HTTP and gRPC; default 4 MiB. */
+  readonly maxBodyBytes?: number
+  /** Predict and publish calls in flight; beyond it 429, RESOURCE_EXHAUSTED. Default 512. */
+  readonly maxCallsInFlight?: number
+  /** Default 10,000. */
+  readonly maxEventsPerCall?: number
+  /** Default 256. */
+  readonly maxSubscriptions?: number
+  /** For a caller that sets no deadline; default 10 s. */
+  readonly defaultTimeoutMs?: number
+  /** How long `drain` lets calls finish before it cuts them; default 10 s. */
+  readonly drainTimeoutMs?: number
+}
+
+/** The mesh's front door: REST, server-sent events and gRPC, to predict, publish and subscribe. */
+export class Gateway implements Component {
+  readonly #options: GatewayOptions
+  readonly #closing = new AbortController()
+  readonly #app: FastifyInstance
+  readonly #grpc: GrpcServer
+  #httpPort = 0
+  #started = false
+  #drained: Promise<void> | undefined
+
+  constructor(options: GatewayOptions) {
+    this.#options = options
+    const { bus, telemetry, maxBodyBytes = 4 * 1024 * 1024 } = options
+    const catalog = new Catalog(options.pipelines)
+    const calls = new Calls(catalog, bus, {
+      maxCallsInFlight: options.maxCallsInFlight ?? 512,
+      maxEventsPerCall: options.maxEventsPerCall ?? 10_000,
+      defaultTimeoutMs: options.defaultTimeoutMs ?? 10_000,
+    })
+    const subscriptions = new Subscriptions(catalog, bus, options.maxSubscriptions ?? 256)
+    const closing = this.#closing.signal
+    this.#app = createHttpApp({ telemetry, maxBodyBytes, closing, ready: () => this.#readiness() })
+    predictRoutes(this.#app, calls, telemetry)
+    topicRoutes(this.#app, { catalog, bus, calls, telemetry })
+    eventStreamRoutes(this.#app, { subscriptions, closing, logger: telemetry.logger })
+    this.#app.get('/openapi.json', () => openApiDocument)
+    this.#grpc = new GrpcServer({
+      host: options.host,
+      port: options.grpcPort,
+      services: [predictionService({ calls, subscriptions })],
+      telemetry,
+      maxMessageBytes: maxBodyBytes,
+      drainTimeoutMs: options.drainTimeoutMs ?? 10_000,
+    })
+    registerGauges(telemetry, calls, subscriptions)
+  }
+
+  /** The ports listened on, from `start` on. */
+  get httpPort(): number {
+    return this.#httpPort
+  }
+
+  get grpcPort(): number {
+    return this.#grpc.port
+  }
+
+  /** @throws MeshError FAILED_PRECONDITION where a port cannot be had. */
+  async start(signal?: AbortSignal): Promise<void> {
+    this.#httpPort = await listenHttp(this.#app, this.#options.host, this.#options.httpPort)
+    try {
+      await this.#grpc.start(signal)
+    } catch (error) {
+      await this.#app.close()
+      throw error
+    }
+    this.#grpc.setServing(true)
+    this.#started = true
+  }
+
+  #readiness(): Readiness {
+    if (this.#closing.signal.aborted) return { ready: false, reason: 'draining' }
+    if (!this.#started) return { ready: false, reason: 'starting' }
+    return this.#options.ready?.() ?? true
+  }
+
+  /** Refuses new calls, ends event streams (their clients resume), lets calls in flight finish within the limit. */
+  drain(): Promise<void> {
+    this.#drained ??= this.#close()
+    return this.#drained
+  }
+
+  async #close(): Promise<void> {
+    this.#closing.abort()
+    const cut = setTimeout(() => this.#app.server.closeAllConnections(), this.#options.drainTimeoutMs ?? 10_000)
+    try {
+      await Promise.all([this.#grpc.drain(), this.#app.close()])
+    } finally {
+      clearTimeout(cut)
+    }
+  }
+}
+
+function registerGauges({ registry }: Telemetry, calls: Calls, subscriptions: Subscriptions): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    const made: Gauge = new Gauge({ name, help, registers: [registry], collect: () => made.set(read()) })
+  }
+  gauge('spillway_gateway_calls_in_flight', 'Predict and publish calls in flight, HTTP and gRPC.', () => calls.inFlight)
+  gauge('spillway_gateway_subscriptions', 'Open subscriptions, HTTP and gRPC.', () => subscriptions.count)
+}
