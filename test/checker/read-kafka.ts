@@ -1,0 +1,79 @@
+import { randomUUID } from 'node:crypto'
+import { Kafka, logLevel } from 'kafkajs'
+import type { CheckedRecord } from './record.ts'
+
+/**
+ * All committed records that lie on `topic` now, straight from the broker; none where there is no such topic.
+ * @throws where the end is not reached within `timeoutMs`.
+ */
+export async function readKafka(brokers: readonly string[], topic: string, timeoutMs = 60_000): Promise<CheckedRecord[]> {
+  const kafka = new Kafka({ clientId: 'checker', brokers: [...brokers], logLevel: logLevel.NOTHING })
+  const admin = kafka.admin()
+  await admin.connect()
+  const exists = (await admin.listTopics()).includes(topic)
+  const offsets = exists ? await admin.fetchTopicOffsets(topic) : []
+  const groupId = `checker-${randomUUID()}`
+  // What the group has still to reach: the last offset of each partition, be it a record or a transaction's marker.
+  const open = new Map(
+    offsets.filter(({ low, high }) => BigInt(low) < BigInt(high)).map(({ partition, high }) => [partition, BigInt(high) - 1n]),
+  )
+  const records = open.size === 0 ? [] : await consume(kafka, groupId, topic, open, timeoutMs)
+  await admin.deleteGroups([groupId]).catch((thrown: unknown) => {
+    // A group that never committed may not exist; it holds nothing that anybody needs.
+    process.emitWarning(`the checker's group ${groupId} stays on the broker: ${String(thrown)}`)
+  })
+  await admin.disconnect()
+  return records
+}
+
+async function consume(
+  kafka: Kafka,
+  groupId: string,
+  topic: string,
+  open: Map<number, bigint>,
+  timeoutMs: number,
+): Promise<CheckedRecord[]> {
+  const consumer = kafka.consumer({ groupId, readUncommitted: false, maxWaitTimeInMs: 100 })
+  const records: CheckedRecord[] = []
+  const ends = new Map(open)
+  const done = new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(
+      () =>
+        reject(new Error(`topic ${topic}: partitions ${[...open.keys()].join(', ')} were not read to their end within ${timeoutMs} ms`)),
+      timeoutMs,
+    )
+    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+      const end = open.get(payload.partition)
+      if (end !== undefined && BigInt(payload.lastOffset) >= end) open.delete(payload.partition)
+      if (open.size > 0) return
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+  await consumer.connect()
+  await consumer.subscribe({ topic, fromBeginning: true })
+  await consumer.run({
+    autoCommit: false,
+    eachBatch: ({ batch }) => {
+      const end = ends.get(batch.partition) ?? -1n
+      for (const { offset, key, value, headers } of batch.messages) {
+        if (BigInt(offset) > end) break
+        const texts = Object.entries(headers ?? {}).map(([name, held]) => [name, String(Array.isArray(held) ? held.at(-1) : held)])
+        records.push({
+          partition: batch.partition,
+          offset: Number(offset),
+          key: key?.toString() ?? '',
+          value: value?.toString() ?? '',
+          headers: Object.fromEntries(texts) as Record<string, string>,
+        })
+      }
+      return Promise.resolve()
+    },
+  })
+  try {
+    await done
+  } finally {
+    await consumer.disconnect()
+  }
+  return records
+}
