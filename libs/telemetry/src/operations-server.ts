@@ -1,7 +1,9 @@
-import { type Component, MeshError } from '@spillway/core'
+import type { Component } from '@spillway/core'
 import { fastify, type FastifyInstance } from 'fastify'
-import type { AddressInfo } from 'node:net'
+import { HttpListener } from './http-listener.ts'
 import type { Telemetry } from './telemetry.ts'
+
+const drainTimeoutMs = 1000
 
 /** Whether the process should get work, and why not. */
 export type Readiness = boolean | { readonly ready: boolean; readonly reason?: string }
@@ -29,41 +31,29 @@ export function operationsRoutes(app: FastifyInstance, { telemetry, ready }: Ope
   })
 }
 
-/** Listens, and answers with the port in use. @throws MeshError FAILED_PRECONDITION naming the address where it cannot be had. */
-export async function listenHttp(app: FastifyInstance, host: string, port: number): Promise<number> {
-  try {
-    await app.listen({ host, port })
-  } catch (thrown) {
-    const { code } = thrown as NodeJS.ErrnoException
-    const why = code === 'EADDRINUSE' ? 'is in use by another process' : `cannot be listened on (${code ?? String(thrown)})`
-    throw new MeshError('FAILED_PRECONDITION', `${host}:${port} ${why}: choose another host or port, or 0 for a free port`, {
-      cause: thrown,
-    })
-  }
-  return (app.server.address() as AddressInfo).port
-}
-
 /** The HTTP side of a process that has no other: metrics and health. */
 export class OperationsServer implements Component {
-  readonly #app: FastifyInstance = fastify({ logger: false })
   readonly #options: OperationsServerOptions
-  #port = 0
+  readonly #listener: HttpListener
 
   constructor(options: OperationsServerOptions) {
     this.#options = options
-    operationsRoutes(this.#app, options)
+    const app = fastify({ logger: false })
+    operationsRoutes(app, options)
+    this.#listener = new HttpListener(app)
   }
 
   /** The port listened on, from `start` on. */
   get port(): number {
-    return this.#port
+    return this.#listener.port
   }
 
-  async start(): Promise<void> {
-    this.#port = await listenHttp(this.#app, this.#options.host, this.#options.port)
+  /** @throws MeshError FAILED_PRECONDITION where the address cannot be had. */
+  start(_signal?: AbortSignal): Promise<void> {
+    return this.#listener.start(this.#options.host, this.#options.port)
   }
 
-  async drain(): Promise<void> {
-    await this.#app.close()
+  drain(): Promise<void> {
+    return this.#listener.drain(drainTimeoutMs)
   }
 }

@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
@@ -27,7 +29,13 @@ it('serves metrics, liveness and readiness, and closes twice', async () => {
     message: expect.stringContaining(`${host}:${server.port}`),
   })
   await taken.drain()
+  // A client that holds a connection and asks nothing does not keep the process up.
+  const silent = connect(server.port, host)
+  await once(silent, 'connect')
+  expect((await get('/livez')).status).toBe(200)
+  const startMs = performance.now()
   await server.drain()
+  expect(performance.now() - startMs).toBeLessThan(900)
   await server.drain()
 })
 

@@ -2,8 +2,7 @@ import type { Bus } from '@spillway/bus'
 import type { Component } from '@spillway/core'
 import type { GatewayPipeline } from '@spillway/mesh'
 import { GrpcServer } from '@spillway/rpc'
-import { listenHttp, type Readiness, type Telemetry } from '@spillway/telemetry'
-import type { FastifyInstance } from 'fastify'
+import { HttpListener, type Readiness, type Telemetry } from '@spillway/telemetry'
 import { Gauge } from 'prom-client'
 import { Calls } from './calls.ts'
 import { Catalog } from './catalog.ts'
@@ -41,13 +40,14 @@ export interface GatewayOptions {
   readonly drainTimeoutMs?: number
 }
 
+const defaultDrainTimeoutMs = 10_000
+
 /** The mesh's front door: REST, server-sent events and gRPC, to predict, publish and subscribe. */
 export class Gateway implements Component {
   readonly #options: GatewayOptions
   readonly #closing = new AbortController()
-  readonly #app: FastifyInstance
+  readonly #http: HttpListener
   readonly #grpc: GrpcServer
-  #httpPort = 0
   #started = false
   #drained: Promise<void> | undefined
 
@@ -62,25 +62,26 @@ export class Gateway implements Component {
     })
     const subscriptions = new Subscriptions(catalog, bus, options.maxSubscriptions ?? 256)
     const closing = this.#closing.signal
-    this.#app = createHttpApp({ telemetry, maxBodyBytes, closing, ready: () => this.#readiness() })
-    predictRoutes(this.#app, calls, telemetry)
-    topicRoutes(this.#app, { catalog, bus, calls, telemetry })
-    eventStreamRoutes(this.#app, { subscriptions, closing, logger: telemetry.logger })
-    this.#app.get('/openapi.json', () => openApiDocument)
+    const app = createHttpApp({ telemetry, maxBodyBytes, closing, ready: () => this.#readiness() })
+    predictRoutes(app, calls, telemetry)
+    topicRoutes(app, { catalog, bus, calls, telemetry })
+    eventStreamRoutes(app, { subscriptions, closing, logger: telemetry.logger })
+    app.get('/openapi.json', () => openApiDocument)
+    this.#http = new HttpListener(app)
     this.#grpc = new GrpcServer({
       host: options.host,
       port: options.grpcPort,
       services: [predictionService({ calls, subscriptions })],
       telemetry,
       maxMessageBytes: maxBodyBytes,
-      drainTimeoutMs: options.drainTimeoutMs ?? 10_000,
+      drainTimeoutMs: options.drainTimeoutMs ?? defaultDrainTimeoutMs,
     })
     registerGauges(telemetry, calls, subscriptions)
   }
 
   /** The ports listened on, from `start` on. */
   get httpPort(): number {
-    return this.#httpPort
+    return this.#http.port
   }
 
   get grpcPort(): number {
@@ -89,11 +90,11 @@ export class Gateway implements Component {
 
   /** @throws MeshError FAILED_PRECONDITION where a port cannot be had. */
   async start(signal?: AbortSignal): Promise<void> {
-    this.#httpPort = await listenHttp(this.#app, this.#options.host, this.#options.httpPort)
+    await this.#http.start(this.#options.host, this.#options.httpPort)
     try {
       await this.#grpc.start(signal)
     } catch (error) {
-      await this.#app.close()
+      await this.#http.drain(0)
       throw error
     }
     this.#grpc.setServing(true)
@@ -114,12 +115,7 @@ export class Gateway implements Component {
 
   async #close(): Promise<void> {
     this.#closing.abort()
-    const cut = setTimeout(() => this.#app.server.closeAllConnections(), this.#options.drainTimeoutMs ?? 10_000)
-    try {
-      await Promise.all([this.#grpc.drain(), this.#app.close()])
-    } finally {
-      clearTimeout(cut)
-    }
+    await Promise.all([this.#grpc.drain(), this.#http.drain(this.#options.drainTimeoutMs ?? defaultDrainTimeoutMs)])
   }
 }
 

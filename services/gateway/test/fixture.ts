@@ -82,7 +82,11 @@ export async function startGateway(options: Partial<GatewayOptions> = {}): Promi
 }
 
 export function post(url: string, body: string | Uint8Array, headers: Record<string, string> = {}): Promise<Response> {
-  return fetch(url, { method: 'POST', body: body as BodyInit, headers: { 'content-type': 'application/json', ...headers } })
+  return fetch(url, {
+    method: 'POST',
+    body: body as NonNullable<RequestInit['body']>,
+    headers: { 'content-type': 'application/json', ...headers },
+  })
 }
 
 /** Waits for what a condition says, with a limit. */
