@@ -30,7 +30,7 @@ interface Pending {
 }
 
 /** More than this in one transaction would hold the event loop for too long. */
-const maxTurnBytes = 4 << 20
+const maxTurnBytes = 1 << 20
 
 /**
  * Group commit: what arrives in one turn of the event loop shares one transaction, and with it the cost of making it durable.
