@@ -25,14 +25,20 @@ function generate(folder) {
 
 function filesIn(folder) {
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true })
-  return new Map(entries.filter((entry) => entry.isFile()).map((entry) => [join(entry.parentPath, entry.name).slice(folder.length), join(entry.parentPath, entry.name)]))
+  return new Map(
+    entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => [join(entry.parentPath, entry.name).slice(folder.length), join(entry.parentPath, entry.name)]),
+  )
 }
 
 /** Paths that only one folder has, or whose content differs. */
 function differences(left, right) {
   const [ours, theirs] = [filesIn(left), filesIn(right)]
   const paths = [...new Set([...ours.keys(), ...theirs.keys()])].sort()
-  return paths.filter((path) => !ours.has(path) || !theirs.has(path) || !readFileSync(ours.get(path)).equals(readFileSync(theirs.get(path))))
+  return paths.filter(
+    (path) => !ours.has(path) || !theirs.has(path) || !readFileSync(ours.get(path)).equals(readFileSync(theirs.get(path))),
+  )
 }
 
 buf('lint')

@@ -76,7 +76,8 @@ export function decodeTexts(raw: Uint8Array, count: number, name: string): strin
     const length = elementLength(view, position, i, count, name)
     position += prefixBytes
     // Topics and principals repeat from row to row.
-    if (length !== previousLength || !sameBytes(raw, previousStart, position, length)) previous = buffer.toString('utf8', position, position + length)
+    if (length !== previousLength || !sameBytes(raw, previousStart, position, length))
+      previous = buffer.toString('utf8', position, position + length)
     values[i] = previous
     previousStart = position
     previousLength = length

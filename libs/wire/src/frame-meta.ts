@@ -1,4 +1,13 @@
-import { type BytesColumn, type Datatype, MeshError, type MetaKind, metaColumns, type PassThroughHeaders, type RowMeta, rowMeta } from '@spillway/core'
+import {
+  type BytesColumn,
+  type Datatype,
+  MeshError,
+  type MetaKind,
+  metaColumns,
+  type PassThroughHeaders,
+  type RowMeta,
+  rowMeta,
+} from '@spillway/core'
 import { decodeTexts, encodeElements, encodeTexts } from './bytes-elements.ts'
 import { dimensions, type RawTensors, rawTensor, type WireTensor, wireTensor } from './tensor-codec.ts'
 
@@ -23,7 +32,14 @@ const columns: readonly MetaColumn[] = Object.entries(metaColumns).map(([key, ki
 
 const columnsByName: ReadonlyMap<string, MetaColumn> = new Map(columns.map((column) => [column.name, column]))
 
-const datatypes: Readonly<Record<MetaKind, Datatype>> = { text: 'BYTES', fp64: 'FP64', int32: 'INT32', int64: 'INT64', bytes: 'BYTES', headers: 'BYTES' }
+const datatypes: Readonly<Record<MetaKind, Datatype>> = {
+  text: 'BYTES',
+  fp64: 'FP64',
+  int32: 'INT32',
+  int64: 'INT64',
+  bytes: 'BYTES',
+  headers: 'BYTES',
+}
 
 /** What `rowMeta` fills in where a column is not known. */
 const defaults: RowMeta = rowMeta(1)
@@ -111,7 +127,12 @@ function parseHeaders(text: string, name: string, row: number): PassThroughHeade
   } catch (error) {
     throw new MeshError('INVALID_ARGUMENT', `tensor "${name}": row ${row} is not JSON`, { field: name, cause: error })
   }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed) || Object.values(parsed).some((value) => typeof value !== 'string')) {
+  if (
+    typeof parsed !== 'object' ||
+    parsed === null ||
+    Array.isArray(parsed) ||
+    Object.values(parsed).some((value) => typeof value !== 'string')
+  ) {
     throw invalid(name, `row ${row} must be a JSON object of strings`)
   }
   return parsed as PassThroughHeaders

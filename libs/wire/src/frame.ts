@@ -37,7 +37,8 @@ export function toInferRequest(batch: Batch, info: FrameInfo): ModelInferRequest
 
 function ownColumns(batch: Batch): ReadonlyMap<string, Tensor> {
   for (const name of batch.columns.keys()) {
-    if (name.startsWith(reservedPrefix)) throw new MeshError('INTERNAL', `column "${name}": names that begin with "${reservedPrefix}" are reserved`)
+    if (name.startsWith(reservedPrefix))
+      throw new MeshError('INTERNAL', `column "${name}": names that begin with "${reservedPrefix}" are reserved`)
   }
   return batch.columns
 }
@@ -55,23 +56,33 @@ export function fromInferRequest(message: ModelInferRequest): Frame {
     if (!wire.name.startsWith(reservedPrefix)) {
       own.wires.push(wire)
       if (raw.length > 0) own.raw.push(raw[i]!)
-    } else if (metadata.has(wire.name)) throw new MeshError('INVALID_ARGUMENT', `tensor "${wire.name}": is given twice`, { field: wire.name })
+    } else if (metadata.has(wire.name))
+      throw new MeshError('INVALID_ARGUMENT', `tensor "${wire.name}": is given twice`, { field: wire.name })
     else metadata.set(wire.name, { wire, raw: raw[i] })
   }
   const { rowCount, meta } = readMeta(metadata)
   const columns = fromRawTensors(own.wires, own.raw)
   for (const [name, { shape }] of columns) {
     if (shape[0] !== rowCount) {
-      throw new MeshError('INVALID_ARGUMENT', `tensor "${name}": shape [${shape.join(', ')}] must begin with ${rowCount}, the frame's rows`, { field: name })
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        `tensor "${name}": shape [${shape.join(', ')}] must begin with ${rowCount}, the frame's rows`,
+        { field: name },
+      )
     }
   }
-  const info = { schema: textParameter(message, schemaParameter), release: textParameter(message, releaseParameter), target: message.modelName }
+  const info = {
+    schema: textParameter(message, schemaParameter),
+    release: textParameter(message, releaseParameter),
+    target: message.modelName,
+  }
   return { batch: { rowCount, meta, columns }, info }
 }
 
 function textParameter(message: ModelInferRequest, name: string): string {
   const choice = Object.hasOwn(message.parameters, name) ? message.parameters[name]?.parameterChoice : undefined
-  if (choice?.$case !== 'stringParam') throw new MeshError('INVALID_ARGUMENT', `this is no frame: parameter "${name}" must be a string`, { field: name })
+  if (choice?.$case !== 'stringParam')
+    throw new MeshError('INVALID_ARGUMENT', `this is no frame: parameter "${name}" must be a string`, { field: name })
   return choice.value
 }
 

@@ -27,7 +27,8 @@ export function splitFrames(batch: Batch, info: FrameInfo, maxBytes: number): Sp
       split.oversize.push(start)
     } else {
       const parts = Math.min(rows, Math.max(2, Math.ceil(frame.byteLength / (maxBytes * fill))))
-      for (let part = 0; part < parts; part++) addRows(start + Math.floor((rows * part) / parts), start + Math.floor((rows * (part + 1)) / parts))
+      for (let part = 0; part < parts; part++)
+        addRows(start + Math.floor((rows * part) / parts), start + Math.floor((rows * (part + 1)) / parts))
     }
   }
 }

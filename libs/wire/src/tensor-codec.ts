@@ -63,7 +63,8 @@ export function assertOneEach(tensors: readonly WireTensor[], raw: readonly Uint
 
 function fromRawTensor(wire: WireTensor, raw: Uint8Array | undefined): Tensor {
   const { name, datatype } = wire
-  if (!isDatatype(datatype)) throw invalid(name, `unknown datatype "${datatype}": OIP's datatypes are BOOL, UINT8 … INT64, FP16, BF16, FP32, FP64 and BYTES`)
+  if (!isDatatype(datatype))
+    throw invalid(name, `unknown datatype "${datatype}": OIP's datatypes are BOOL, UINT8 … INT64, FP16, BF16, FP32, FP64 and BYTES`)
   const shape = dimensions(wire)
   if (raw === undefined) return typedContents(name, datatype, shape, wire.contents)
   if (wire.contents !== undefined && hasContents(wire.contents)) throw invalid(name, 'has both raw and typed contents: give one of them')
@@ -75,7 +76,8 @@ export function rawTensor(name: string, datatype: Datatype, shape: readonly numb
   const count = elementCount(shape)
   if (datatype === 'BYTES') return { datatype, shape, data: decodeElements(raw, count, name) }
   const expected = count * elementBytes(datatype)
-  if (raw.byteLength !== expected) throw invalid(name, `${datatype} of shape [${shape.join(', ')}] needs ${expected} bytes, got ${raw.byteLength}`)
+  if (raw.byteLength !== expected)
+    throw invalid(name, `${datatype} of shape [${shape.join(', ')}] needs ${expected} bytes, got ${raw.byteLength}`)
   return { datatype, shape, data: viewBytes(datatype, raw) }
 }
 

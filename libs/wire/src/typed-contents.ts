@@ -1,4 +1,13 @@
-import { allocate, bytesColumn, type Datatype, elementCount, type FixedData, type FixedDatatype, MeshError, type Tensor } from '@spillway/core'
+import {
+  allocate,
+  bytesColumn,
+  type Datatype,
+  elementCount,
+  type FixedData,
+  type FixedDatatype,
+  MeshError,
+  type Tensor,
+} from '@spillway/core'
 import type { InferTensorContents } from './generated/inference/grpc_service.ts'
 
 /** Which field of InferTensorContents holds a datatype (OIP "InferTensorContents"). The 16-bit floats have none: they travel raw only. */
@@ -28,14 +37,20 @@ export function hasContents(contents: InferTensorContents): boolean {
  * A tensor from typed contents; nothing is allocated beyond what the contents hold.
  * @throws MeshError INVALID_ARGUMENT where the field is not the datatype's, the count is not the shape's, or an 8- or 16-bit value does not fit.
  */
-export function typedContents(name: string, datatype: Datatype, shape: readonly number[], contents: InferTensorContents | undefined): Tensor {
+export function typedContents(
+  name: string,
+  datatype: Datatype,
+  shape: readonly number[],
+  contents: InferTensorContents | undefined,
+): Tensor {
   if (datatype === 'FP16' || datatype === 'BF16') throw invalid(name, `${datatype} has no typed contents: send it as raw contents`)
   const expectedField = fields[datatype]
   const other = contentFields.find((field) => field !== expectedField && contents !== undefined && contents[field].length > 0)
   if (other !== undefined) throw invalid(name, `${datatype} belongs in ${snakeCase(expectedField)}, not in ${snakeCase(other)}`)
   const values = contents?.[expectedField] ?? []
   const count = elementCount(shape)
-  if (values.length !== count) throw invalid(name, `${datatype} of shape [${shape.join(', ')}] needs ${count} elements, got ${values.length}`)
+  if (values.length !== count)
+    throw invalid(name, `${datatype} of shape [${shape.join(', ')}] needs ${count} elements, got ${values.length}`)
   if (datatype === 'BYTES') return { datatype, shape, data: bytesColumn(values as Uint8Array[]) }
   return { datatype, shape, data: fixedData(name, datatype, values as readonly (number | bigint | boolean)[]) }
 }
