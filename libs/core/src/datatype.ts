@@ -76,6 +76,6 @@ export function viewBytes(datatype: FixedDatatype, bytes: Uint8Array): FixedData
   const Constructor = constructors[datatype]
   const length = bytes.byteLength / Constructor.BYTES_PER_ELEMENT
   if (bytes.byteOffset % Constructor.BYTES_PER_ELEMENT === 0) return new Constructor(bytes.buffer, bytes.byteOffset, length)
-  const copy = bytes.slice()
-  return new Constructor(copy.buffer, copy.byteOffset, length)
+  // Not bytes.slice(): a Buffer's slice is a view, as misaligned as before.
+  return new Constructor(new Uint8Array(bytes).buffer, 0, length)
 }
