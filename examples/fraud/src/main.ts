@@ -1,0 +1,69 @@
+import { once } from 'node:events'
+import { createWriteStream } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { finished } from 'node:stream/promises'
+import { parseArgs } from 'node:util'
+import { MeshError } from '@spillway/core'
+import { eventJson } from './events.ts'
+import { type PlayEvent, playEvents } from './play-list.ts'
+import { buildWorld, dayMs, fullSize, type SimulationSettings, smallSize } from './world.ts'
+
+const usage = `usage: node examples/fraud/src/main.ts simulate --days N --out DIR [--seed N] [--small] [--start-date YYYY-MM-DD]
+
+Writes DIR/transactions.ndjson and DIR/labels.ndjson, one event a line, each file in the order in which its events become known.`
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      days: { type: 'string' },
+      out: { type: 'string' },
+      seed: { type: 'string', default: '1' },
+      small: { type: 'boolean', default: false },
+      'start-date': { type: 'string', default: fullSize.startDate },
+    },
+  })
+  if (positionals[0] !== 'simulate' || values.out === undefined) throw new MeshError('INVALID_ARGUMENT', usage)
+  const days = wholeNumber('days', values.days)
+  const settings = { ...(values.small ? smallSize : fullSize), seed: wholeNumber('seed', values.seed), startDate: values['start-date'] }
+  await mkdir(values.out, { recursive: true })
+  await writeEvents(settings, days, values.out)
+}
+
+async function writeEvents(settings: SimulationSettings, days: number, directory: string): Promise<void> {
+  const files = {
+    transactions: createWriteStream(join(directory, 'transactions.ndjson')),
+    labels: createWriteStream(join(directory, 'labels.ndjson')),
+  }
+  for (const event of until(settings, days)) {
+    const file = files[event.topic]
+    if (!file.write(`${eventJson(event)}\n`)) await once(file, 'drain')
+  }
+  for (const file of Object.values(files)) {
+    file.end()
+    await finished(file)
+  }
+}
+
+function* until(settings: SimulationSettings, days: number): Generator<PlayEvent> {
+  const world = buildWorld(settings)
+  for (const event of playEvents(world)) {
+    if (event.atMs >= world.startMs + days * dayMs) return
+    yield event
+  }
+}
+
+function wholeNumber(option: string, text: string | undefined): number {
+  const number = Number(text)
+  if (text === undefined || !Number.isInteger(number) || number < 0)
+    throw new MeshError('INVALID_ARGUMENT', `--${option} must be a whole number\n${usage}`)
+  return number
+}
+
+try {
+  await main()
+} catch (thrown) {
+  process.stderr.write(`${MeshError.from(thrown).message}\n`)
+  process.exitCode = thrown instanceof MeshError && thrown.code === 'INVALID_ARGUMENT' ? 2 : 1
+}

@@ -1,0 +1,5 @@
+export * from './events.ts'
+export * from './play-list.ts'
+export * from './player.ts'
+export * from './simulator.ts'
+export * from './world.ts'
