@@ -7,7 +7,7 @@ module.exports = {
     ...layers.map((layer, index) => ({
       name: `layer-${layer}`,
       severity: 'error',
-      from: { path: `^libs/${layer}/` },
+      from: { path: `^libs/${layer}/src/` },
       to: { path: [...layers.slice(index + 1).map((above) => `^libs/${above}/`), '^services/', '^cli/', '^examples/', '^test/', '^bench/'] },
     })),
     {
@@ -37,6 +37,7 @@ module.exports = {
   options: {
     doNotFollow: { path: 'node_modules' },
     exclude: { path: ['/build/', '/node_modules/', '/training/'] },
+    parser: 'swc',
     tsPreCompilationDeps: true,
     enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.mjs', '.js'] },
   },

@@ -1,0 +1,82 @@
+import { systemClock } from '@spillway/core'
+import { describe, expect, test } from 'vitest'
+import { Alignment } from '../src/alignment.ts'
+
+const day = 86_400_000
+const never = new AbortController().signal
+const times = (...days: number[]): Float64Array => Float64Array.from(days, (value) => value * day)
+
+function aligned(idleMs = 60_000): Alignment {
+  return new Alignment({ maxSkewMs: 7 * day, idleMs, clock: systemClock })
+}
+
+/** Whether a promise is settled once all that is ready has run. */
+async function settled(promise: Promise<unknown>): Promise<boolean> {
+  const pending = Symbol('pending')
+  const next = new Promise((resolve) => setImmediate(resolve, pending))
+  return (await Promise.race([promise, next])) !== pending
+}
+
+describe('Alignment', () => {
+  test('rows within maxSkew of the lane furthest behind go on, those further ahead wait', async () => {
+    const alignment = aligned()
+    alignment.add('labels/0')
+    alignment.done('labels/0', 10 * day)
+    expect(await alignment.admit('transactions/0', times(11, 12, 17, 17.5, 20), never)).toBe(3)
+  })
+
+  test('waiting rows go on when the lane behind comes up', async () => {
+    const alignment = aligned()
+    alignment.add('labels/0')
+    alignment.done('labels/0', 1 * day)
+    const waiting = alignment.admit('transactions/0', times(9, 10, 20), never)
+    expect(await settled(waiting)).toBe(false)
+    alignment.done('labels/0', 3 * day)
+    expect(await waiting).toBe(2)
+  })
+
+  test('a lane that holds rows is as far as its first one, so two that are ahead of each other never stand still', async () => {
+    const alignment = aligned()
+    const first = alignment.admit('a', times(0), never)
+    expect(await first).toBe(1)
+    alignment.add('b')
+    const second = alignment.admit('a', times(30), never)
+    expect(await settled(second)).toBe(false)
+    expect(await alignment.admit('b', times(25), never)).toBe(1)
+    expect(await second).toBe(1)
+  })
+
+  test('an idle lane holds nobody', async () => {
+    const alignment = aligned(50)
+    alignment.add('labels/0')
+    expect(await alignment.admit('transactions/0', times(100), never)).toBe(1)
+  })
+
+  test('a lane that is known to be behind is not taken for an idle one', async () => {
+    const alignment = aligned(50)
+    alignment.add('labels/0')
+    const behind = setInterval(() => alignment.markBehind('labels/0'), 10)
+    const waiting = alignment.admit('transactions/0', times(100), never)
+    const outcome = await Promise.race([waiting, new Promise((resolve) => setTimeout(resolve, 200, 'held'))])
+    clearInterval(behind)
+    expect(outcome).toBe('held')
+    expect(await waiting).toBe(1)
+  })
+
+  test('a lane that is given up holds nobody', async () => {
+    const alignment = aligned()
+    alignment.add('labels/0')
+    const waiting = alignment.admit('transactions/0', times(100), never)
+    alignment.remove('labels/0')
+    expect(await waiting).toBe(1)
+  })
+
+  test('the signal ends the wait', async () => {
+    const alignment = aligned()
+    alignment.add('labels/0')
+    const stopping = new AbortController()
+    const waiting = alignment.admit('transactions/0', times(100), stopping.signal)
+    stopping.abort()
+    await expect(waiting).rejects.toThrow(/abort/i)
+  })
+})

@@ -1,0 +1,1 @@
+export * from './postprocessing-stage.ts'

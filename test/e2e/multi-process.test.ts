@@ -1,0 +1,141 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { KafkaBus } from '@spillway/bus'
+import { textColumn } from '@spillway/core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { sharedKafka } from '../brokers/mod.ts'
+import { check } from '../checker/check.ts'
+import { readGateway } from '../checker/read-gateway.ts'
+import { readKafka } from '../checker/read-kafka.ts'
+import { isClean, summary } from '../checker/report.ts'
+import { brokenEvents, decisions, fraudEvents, type FraudNames, fraudNames, pipelineFacts, topicRecords, writePipeline } from './fraud-run.ts'
+import { freePorts, SpillwayProcess, until } from './processes.ts'
+
+const transactionCount = 20_000
+const kafka = await sharedKafka()
+
+describe.skipIf('skipped' in kafka)('every service in a process of its own, over Kafka and gRPC', () => {
+  const brokers = 'skipped' in kafka ? [] : kafka.brokers
+  const folder = mkdtempSync(join(tmpdir(), 'spillway-e2e-'))
+  const events = fraudEvents(transactionCount)
+  const broken = brokenEvents()
+  let singleProcess: ReadonlyMap<string, string>
+
+  beforeAll(async () => {
+    singleProcess = await runInOneProcess(folder, events)
+  })
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+  test.each(['topic', 'grpc'] as const)('with %s links: nothing lost, doubled, out of order or other than in one process', async (links) => {
+    const names = fraudNames(`fraud-${links}-${Date.now()}`)
+    const bus = new KafkaBus({ brokers, clientId: 'e2e' })
+    await bus.start(AbortSignal.timeout(60_000))
+    const pipeline = writePipeline(folder, names)
+    const mesh = await startServices(pipeline, brokers, links, join(folder, links))
+    try {
+      for (const topic of ['transactions', 'labels'] as const) {
+        const records = topicRecords(events, topic)
+        for (let start = 0; start < records.count; start += 2000) await bus.publish(names[topic], slice(records, start, Math.min(records.count, start + 2000)))
+      }
+      await bus.publish(names.transactions, { count: broken.length, keys: textColumn(broken.map(() => '1')), values: textColumn(broken.map(({ value }) => value)) })
+      await until(
+        'every transaction to be answered',
+        async () => {
+          const [predicted, dead] = await Promise.all([names.predictions, names.deadLetters].map((topic) => recordCount(brokers, topic)))
+          return predicted! >= transactionCount && dead! >= broken.length ? true : undefined
+        },
+        240_000,
+        () => mesh.map((service) => `--- ${service.name}\n${service.output.slice(-1500)}`).join('\n'),
+      )
+      for (const service of mesh) expect(await service.stop(), service.output.slice(-2000)).toBe(0)
+      await checkRun(brokers, names, broken.length, singleProcess)
+    } finally {
+      for (const service of mesh) await service.stop('SIGKILL')
+      await bus.drain()
+    }
+  }, 400_000)
+})
+
+type Records = ReturnType<typeof topicRecords>
+
+function slice(records: Records, start: number, end: number): Records {
+  const cut = (column: Records['values']): Records['values'] => ({ bytes: column.bytes, offsets: column.offsets.subarray(start, end + 1) })
+  return { count: end - start, keys: cut(records.keys!), values: cut(records.values) }
+}
+
+async function recordCount(brokers: readonly string[], topic: string): Promise<number> {
+  return (await readKafka(brokers, topic)).length
+}
+
+async function startServices(pipeline: string, brokers: readonly string[], links: 'topic' | 'grpc', data: string): Promise<readonly SpillwayProcess[]> {
+  const services = ['model', 'postprocessing', 'cascade-router', 'preprocessing', 'gateway'] as const
+  const ports = await freePorts(services.length * 2)
+  const grpcPort = (service: string): number => ports[services.indexOf(service as 'model') * 2 + 1]!
+  const peers = services.flatMap((service) => (service === 'gateway' ? [] : ['--peer', `${service}=127.0.0.1:${grpcPort(service)}`]))
+  const processes = services.map(
+    (service, index) =>
+      new SpillwayProcess(
+        [
+          ...['serve', service, '--pipeline', pipeline, '--bus', `kafka://${brokers.join(',')}`, '--links', links, '--data', join(data, service)],
+          ...['--http-port', String(ports[index * 2]), '--grpc-port', String(ports[index * 2 + 1]), ...peers],
+        ],
+        data.slice(0, data.lastIndexOf('/')),
+      ),
+  )
+  await Promise.all(processes.map((service) => service.printed(/"msg":"ready"/)))
+  return processes
+}
+
+async function checkRun(brokers: readonly string[], names: FraudNames, brokenCount: number, singleProcess: ReadonlyMap<string, string>): Promise<void> {
+  const read = (topic: string): ReturnType<typeof readKafka> => readKafka(brokers, topic)
+  const predictions = await read(names.predictions)
+  const report = await check({
+    inputs: { [names.transactions]: await read(names.transactions), [names.labels]: await read(names.labels) },
+    predictions,
+    deadLetters: await read(names.deadLetters),
+    alerts: await read(names.alerts),
+    pipeline: pipelineFacts(names),
+    sample: 1000,
+  })
+  expect(isClean(report), summary(report)).toBe(true)
+  expect(report.deadLetters).toBe(brokenCount)
+  expect(report.predictions).toBe(transactionCount)
+  const own = decisions(predictions)
+  const differing = [...singleProcess].filter(([id, decision]) => own.get(id) !== decision)
+  expect(differing).toEqual([])
+}
+
+/** The same events through one process on the embedded bus. @returns its decisions */
+async function runInOneProcess(folder: string, events: ReturnType<typeof fraudEvents>): Promise<ReadonlyMap<string, string>> {
+  const names = fraudNames('fraud-single')
+  const pipeline = writePipeline(folder, names)
+  const mesh = new SpillwayProcess(['up', '--pipeline', pipeline, '--data', join(folder, 'single'), '--http-port', '0', '--grpc-port', '0'], folder)
+  try {
+    const [, base] = await mesh.printed(/is running: (http:\S+)/)
+    for (const topic of ['transactions', 'labels'] as const) await publishOverHttp(base!, names[topic], topicRecords(events, topic))
+    await until(
+      'the single process to answer every transaction',
+      async () => {
+        const metrics = await (await fetch(`${base!}/metrics`)).text()
+        const match = new RegExp(`messaging_client_sent_messages_total\\{[^}]*"${names.predictions}"[^}]*\\} (\\d+)`).exec(metrics)
+        return Number(match?.[1] ?? 0) >= transactionCount ? true : undefined
+      },
+      120_000,
+      () => mesh.output.slice(-2000),
+    )
+    return decisions(await readGateway(base!, names.predictions, { expected: transactionCount }))
+  } finally {
+    await mesh.stop()
+  }
+}
+
+async function publishOverHttp(base: string, topic: string, records: Records): Promise<void> {
+  for (let start = 0; start < records.count; start += 500) {
+    const end = Math.min(records.count, start + 500)
+    const { bytes, offsets } = records.values
+    const lines = Array.from({ length: end - start }, (_, row) => Buffer.from(bytes.subarray(offsets[start + row], offsets[start + row + 1])).toString())
+    const response = await fetch(`${base}/v1/topics/${topic}/events`, { method: 'POST', headers: { 'content-type': 'application/x-ndjson' }, body: lines.join('\n') })
+    if (!response.ok) throw new Error(`publishing to ${topic}: ${response.status} ${await response.text()}`)
+  }
+}

@@ -1,0 +1,77 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+
+export const repositoryRoot: string = join(import.meta.dirname, '..', '..')
+const node = join(repositoryRoot, 'node_modules', '.bin', 'node')
+const cli = join(repositoryRoot, 'cli', 'bin', 'spillway.mjs')
+
+/** A `spillway` process of the test's own, with all that it printed. */
+export class SpillwayProcess {
+  readonly child: ChildProcess
+  readonly name: string
+  output = ''
+
+  constructor(args: readonly string[], cwd: string) {
+    this.name = args.slice(0, 2).join(' ')
+    this.child = spawn(node, [cli, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
+    for (const stream of [this.child.stdout!, this.child.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => (this.output += text))
+  }
+
+  get ended(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null
+  }
+
+  /** Waits for a text in its output. @throws Error with the output where it ends first or the time is up */
+  async printed(pattern: RegExp, timeoutMs = 60_000): Promise<RegExpExecArray> {
+    return until(
+      `${this.name} to print ${String(pattern)}`,
+      () => {
+        const match = pattern.exec(this.output)
+        if (match === null && this.ended) throw new Error(`${this.name} ended with ${String(this.child.exitCode)}:\n${this.output.slice(-4000)}`)
+        return match ?? undefined
+      },
+      timeoutMs,
+      () => this.output.slice(-4000),
+    )
+  }
+
+  /** Sends the signal and waits for the end. @returns the exit code */
+  async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 30_000): Promise<number | null> {
+    if (this.ended) return this.child.exitCode
+    const exited = once(this.child, 'exit')
+    this.child.kill(signal)
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), timeoutMs)
+    await exited
+    clearTimeout(timer)
+    return this.child.exitCode
+  }
+}
+
+/** Polls until the condition gives a value. @throws Error naming what was waited for */
+export async function until<T>(what: string, condition: () => T | undefined | Promise<T | undefined>, timeoutMs: number, detail = (): string => ''): Promise<T> {
+  const endMs = Date.now() + timeoutMs
+  for (;;) {
+    const value = await condition()
+    if (value !== undefined) return value
+    if (Date.now() > endMs) throw new Error(`gave up after ${timeoutMs} ms waiting for ${what}\n${detail()}`)
+    await wait(50)
+  }
+}
+
+/** Ports that were free a moment ago. */
+export async function freePorts(count: number): Promise<readonly number[]> {
+  const servers = Array.from({ length: count }, () => createServer())
+  const ports = await Promise.all(
+    servers.map(async (server) => {
+      server.listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      return (server.address() as AddressInfo).port
+    }),
+  )
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  return ports
+}
