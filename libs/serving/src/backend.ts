@@ -1,6 +1,6 @@
 import type { Component, Signature, Tensor } from '@spillway/core'
 
-/** What a servable's inputs and outputs are; row dimension left out. `maxBatchRows` is Infinity where the model sets no limit. */
+/** What a servable's inputs and outputs are; row dimension left out. */
 export interface ModelSignature {
   readonly inputs: Signature
   readonly outputs: Signature
@@ -10,7 +10,12 @@ export type Tensors = ReadonlyMap<string, Tensor>
 
 /** Runs one version of one model on whole tensors. Rows are independent: row i of every output belongs to row i of every input. */
 export interface Backend extends Component {
+  /** Known once started, as the two below. */
   readonly signature: ModelSignature
+  /** Most rows of one run; Infinity where the model sets no limit. */
+  readonly maxBatchRows: number
+  /** Runs that go on at once; one more would only wait. */
+  readonly concurrency: number
   /** All inputs of the signature, with the same count of rows. @throws MeshError */
   run(inputs: Tensors, signal: AbortSignal): Promise<Tensors>
 }

@@ -1,0 +1,303 @@
+import { type Clock, concatTensors, MeshError, sliceTensor, systemClock, type Tensor } from '@spillway/core'
+import type { Backend, Tensors } from './backend.ts'
+import type { ServableMetrics } from './model-metrics.ts'
+
+export interface BatcherOptions {
+  /** Most rows of one run; default 1,024, and never more than the backend takes. A larger request is run in pieces. */
+  readonly maxBatchRows?: number
+  /** Most rows that wait; default 16,384. A request that does not fit is refused, unless nothing else waits. */
+  readonly maxQueueRows?: number
+  /** How long a batch that is not full waits for more, though the backend is free; default 0. Worth setting where a run costs the same for any count of rows. */
+  readonly maxQueueDelayMs?: number
+  readonly clock?: Clock
+}
+
+/** A request: settled once, when its last piece is there or its first fails. */
+interface Pending {
+  readonly pieces: (Tensors | undefined)[]
+  missing: number
+  /** Of its rows and pieces, those in the queue. */
+  waitingRows: number
+  waitingPieces: number
+  settled: boolean
+  readonly deadlineMs: number
+  settle(error: MeshError | undefined): void
+}
+
+/** What waits for a run: a request, or a part of one that is larger than a batch. */
+interface Piece {
+  readonly request: Pending
+  readonly index: number
+  readonly inputs: Tensors
+  readonly rowCount: number
+  /** Pieces are run together only where their rows have the same shape. */
+  readonly shapeKey: string
+  readonly arrivedMs: number
+}
+
+/** setTimeout's limit. */
+const maxTimerMs = 0x7fffffff
+
+/**
+ * Puts requests of many callers into common runs: while the backend is busy requests wait, and the next run takes as many as fit.
+ * A batch that fails is halved until the request at fault stands alone, so that its neighbours are answered.
+ */
+export class DynamicBatcher {
+  readonly #backend: Backend
+  readonly #metrics: ServableMetrics
+  readonly #clock: Clock
+  readonly #maxBatchRows: number
+  readonly #maxQueueRows: number
+  readonly #maxQueueDelayMs: number
+  readonly #never: AbortSignal = new AbortController().signal
+  #queue: Piece[] = []
+  #queuedRows = 0
+  /** Pieces in the queue whose request is settled: skipped when taken, swept when they are the most. */
+  #deadPieces = 0
+  #running = 0
+  #pumping = false
+  #delay: NodeJS.Timeout | undefined
+  #draining = false
+  #whenEmpty: (() => void) | undefined
+
+  /** The backend is started, and outlives the batcher. */
+  constructor(backend: Backend, metrics: ServableMetrics, options: BatcherOptions = {}) {
+    this.#backend = backend
+    this.#metrics = metrics
+    this.#clock = options.clock ?? systemClock
+    this.#maxBatchRows = Math.min(options.maxBatchRows ?? 1024, backend.maxBatchRows)
+    this.#maxQueueRows = options.maxQueueRows ?? 16_384
+    this.#maxQueueDelayMs = options.maxQueueDelayMs ?? 0
+  }
+
+  /**
+   * Runs the rows, which fit the backend's signature, with whatever else waits.
+   * @throws MeshError RESOURCE_EXHAUSTED where the queue is full, DEADLINE_EXCEEDED where the deadline (ms since the epoch) passes first,
+   * CANCELLED when the signal fires; else what the backend says of this request.
+   */
+  infer(inputs: Tensors, rowCount: number, deadlineMs: number, signal: AbortSignal): Promise<Tensors> {
+    return new Promise<Tensors>((resolve, reject) => {
+      const refusal = this.#refusal(rowCount, deadlineMs, signal)
+      if (refusal !== undefined) return reject(this.#counted(refusal, rowCount))
+      this.#enqueue(inputs, rowCount, this.#pending(rowCount, deadlineMs, signal, resolve, reject))
+    })
+  }
+
+  #refusal(rowCount: number, deadlineMs: number, signal: AbortSignal): MeshError | undefined {
+    if (this.#draining) return new MeshError('UNAVAILABLE', 'the model is being unloaded')
+    if (signal.aborted) return cancelled(signal)
+    if (deadlineMs !== Infinity && deadlineMs <= this.#clock.nowMs()) return expired()
+    if (this.#queuedRows > 0 && this.#queuedRows + rowCount > this.#maxQueueRows)
+      return new MeshError('RESOURCE_EXHAUSTED', `the model's queue is full: ${this.#queuedRows} of ${this.#maxQueueRows} rows wait; send less or later`)
+    return undefined
+  }
+
+  #counted(error: MeshError, rowCount: number): MeshError {
+    this.#metrics.request(error.code, rowCount)
+    return error
+  }
+
+  #pending(
+    rowCount: number,
+    deadlineMs: number,
+    signal: AbortSignal,
+    resolve: (outputs: Tensors) => void,
+    reject: (error: MeshError) => void,
+  ): Pending {
+    const count = Math.max(1, Math.ceil(rowCount / this.#maxBatchRows))
+    const cancel = (): void => request.settle(cancelled(signal))
+    const expire = (): void => request.settle(expired())
+    const leftMs = deadlineMs - this.#clock.nowMs()
+    const timer = leftMs <= maxTimerMs ? setTimeout(expire, leftMs) : undefined
+    const request: Pending = {
+      pieces: new Array<Tensors | undefined>(count),
+      missing: count,
+      waitingRows: rowCount,
+      waitingPieces: count,
+      settled: false,
+      deadlineMs,
+      settle: (error) => {
+        if (request.settled) return
+        request.settled = true
+        clearTimeout(timer)
+        signal.removeEventListener('abort', cancel)
+        if (request.waitingPieces > 0) this.#forget(request)
+        this.#metrics.request(error?.code ?? 'OK', rowCount)
+        if (error === undefined) resolve(joined(request.pieces as Tensors[]))
+        else reject(error)
+      },
+    }
+    signal.addEventListener('abort', cancel, { once: true })
+    return request
+  }
+
+  #enqueue(inputs: Tensors, rowCount: number, request: Pending): void {
+    const shapeKey = this.#shapeKey(inputs)
+    const arrivedMs = performance.now()
+    for (let index = 0, start = 0; index < request.missing; index++, start += this.#maxBatchRows) {
+      const end = Math.min(start + this.#maxBatchRows, rowCount)
+      const piece = request.missing === 1 ? inputs : mapTensors(inputs, (tensor) => sliceTensor(tensor, start, end))
+      this.#queue.push({ request, index, inputs: piece, rowCount: end - start, shapeKey, arrivedMs })
+    }
+    this.#queuedRows += rowCount
+    this.#pump()
+  }
+
+  #shapeKey(inputs: Tensors): string {
+    let key = ''
+    for (const [name, { rowShape }] of this.#backend.signature.inputs) if (rowShape.includes(-1)) key += `${inputs.get(name)!.shape.slice(1).join('x')};`
+    return key
+  }
+
+  /** What the settled request has in the queue no longer counts. */
+  #forget(request: Pending): void {
+    this.#queuedRows -= request.waitingRows
+    this.#deadPieces += request.waitingPieces
+    request.waitingRows = 0
+    request.waitingPieces = 0
+    if (this.#deadPieces * 2 <= this.#queue.length) return
+    this.#queue = this.#queue.filter((piece) => !piece.request.settled)
+    this.#deadPieces = 0
+    this.#metrics.queuedRows(this.#queuedRows)
+    this.#checkEmpty()
+  }
+
+  /** Starts runs while the backend is free and something waits. */
+  #pump(): void {
+    if (this.#pumping) return
+    this.#pumping = true
+    while (this.#running < this.#backend.concurrency && this.#queue.length > 0 && !this.#waitsForMore()) {
+      const batch = this.#take()
+      if (batch.length > 0) this.#start(batch)
+    }
+    this.#pumping = false
+    this.#metrics.queuedRows(this.#queuedRows)
+    this.#checkEmpty()
+  }
+
+  #waitsForMore(): boolean {
+    if (this.#maxQueueDelayMs === 0 || this.#draining || this.#queuedRows >= this.#maxBatchRows) return false
+    const leftMs = this.#queue[0]!.arrivedMs + this.#maxQueueDelayMs - performance.now()
+    if (leftMs <= 0) return false
+    this.#delay ??= setTimeout(() => {
+      this.#delay = undefined
+      this.#pump()
+    }, Math.ceil(leftMs))
+    return true
+  }
+
+  /** The next batch, in order of arrival, without requests that are out of time. */
+  #take(): Piece[] {
+    const batch: Piece[] = []
+    const nowMs = this.#clock.nowMs()
+    const late: Pending[] = []
+    let rows = 0
+    let taken = 0
+    for (; taken < this.#queue.length; taken++) {
+      const piece = this.#queue[taken]!
+      const { request, rowCount } = piece
+      if (request.settled) {
+        this.#deadPieces--
+        continue
+      }
+      if (batch.length > 0 && (rows + rowCount > this.#maxBatchRows || piece.shapeKey !== batch[0]!.shapeKey)) break
+      this.#queuedRows -= rowCount
+      request.waitingRows -= rowCount
+      request.waitingPieces--
+      if (request.deadlineMs <= nowMs) {
+        late.push(request)
+        continue
+      }
+      batch.push(piece)
+      rows += rowCount
+      this.#metrics.queued(performance.now() - piece.arrivedMs)
+    }
+    this.#queue.splice(0, taken)
+    for (const request of late) request.settle(expired())
+    return batch
+  }
+
+  #start(batch: readonly Piece[]): void {
+    this.#running++
+    void this.#run(batch).finally(() => {
+      this.#running--
+      this.#pump()
+    })
+  }
+
+  /** Never rejects: each piece's request is told. */
+  async #run(batch: readonly Piece[]): Promise<void> {
+    try {
+      const inputs = batch.length === 1 ? batch[0]!.inputs : this.#concat(batch)
+      const startedMs = performance.now()
+      const outputs = await this.#backend.run(inputs, this.#never)
+      this.#metrics.batch(rowsOf(batch), performance.now() - startedMs)
+      this.#deliver(batch, outputs)
+    } catch (thrown) {
+      const error = MeshError.from(thrown, 'INTERNAL')
+      if (batch.length === 1 || error.retryable) {
+        for (const piece of batch) piece.request.settle(error)
+        return
+      }
+      const half = batch.length >> 1
+      await this.#run(batch.slice(0, half))
+      await this.#run(batch.slice(half))
+    }
+  }
+
+  #concat(batch: readonly Piece[]): Tensors {
+    const inputs = new Map<string, Tensor>()
+    for (const name of this.#backend.signature.inputs.keys()) inputs.set(name, concatTensors(batch.map((piece) => piece.inputs.get(name)!)))
+    return inputs
+  }
+
+  #deliver(batch: readonly Piece[], outputs: Tensors): void {
+    let start = 0
+    for (const { request, index, rowCount } of batch) {
+      const end = start + rowCount
+      request.pieces[index] = batch.length === 1 ? outputs : sliceOf(outputs, start, end)
+      start = end
+      if (--request.missing === 0) request.settle(undefined)
+    }
+  }
+
+  #checkEmpty(): void {
+    if (this.#queue.length === 0 && this.#running === 0) this.#whenEmpty?.()
+  }
+
+  /** Takes no more, and resolves when everything taken is answered. */
+  async drain(): Promise<void> {
+    this.#draining = true
+    clearTimeout(this.#delay)
+    if (this.#queue.length === 0 && this.#running === 0) return
+    const empty = new Promise<void>((resolve) => (this.#whenEmpty = resolve))
+    this.#pump()
+    await empty
+  }
+}
+
+function rowsOf(batch: readonly Piece[]): number {
+  return batch.reduce((rows, piece) => rows + piece.rowCount, 0)
+}
+
+function mapTensors(tensors: Tensors, change: (tensor: Tensor) => Tensor): Tensors {
+  return new Map(Array.from(tensors, ([name, tensor]) => [name, change(tensor)]))
+}
+
+function sliceOf(tensors: Tensors, start: number, end: number): Tensors {
+  return mapTensors(tensors, (tensor) => sliceTensor(tensor, start, end))
+}
+
+function joined(pieces: readonly Tensors[]): Tensors {
+  const [first] = pieces as [Tensors]
+  if (pieces.length === 1) return first
+  return new Map(Array.from(first.keys(), (name) => [name, concatTensors(pieces.map((piece) => piece.get(name)!))]))
+}
+
+function cancelled(signal: AbortSignal): MeshError {
+  return signal.reason instanceof MeshError ? signal.reason : new MeshError('CANCELLED', 'the caller no longer wants the answer', { cause: signal.reason })
+}
+
+function expired(): MeshError {
+  return new MeshError('DEADLINE_EXCEEDED', 'the deadline passed before the model had an answer')
+}

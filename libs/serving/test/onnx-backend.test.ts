@@ -1,0 +1,182 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { type Datatype, fp32, MeshError, type Tensor, tensor, text, textValues } from '@spillway/core'
+import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { OnnxBackend, type OnnxBackendOptions, runsInline } from '../src/mod.ts'
+import { logistic, logisticModel, mlpModel, onnxModel } from './onnx-builder.ts'
+
+const signal = new AbortController().signal
+const heavy = mlpModel([8, 512, 512, 1])
+
+let folder: string
+let telemetry: OwnedTelemetry
+const open: OnnxBackend[] = []
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spillway-onnx-'))
+  telemetry = createTelemetry({ service: 'serving-test', logLevel: 'silent', otlp: false })
+})
+afterEach(async () => {
+  for (const backend of open.splice(0)) await backend.drain()
+})
+afterAll(async () => {
+  await telemetry.shutdown()
+  await rm(folder, { recursive: true })
+})
+
+async function start(name: string, model: Uint8Array, options: Partial<OnnxBackendOptions> = {}): Promise<OnnxBackend> {
+  const path = join(folder, `${name}.onnx`)
+  await writeFile(path, model)
+  const backend = new OnnxBackend({ path, workers: 1, maxBatchRows: 1024, logger: telemetry.logger, ...options })
+  await backend.start(signal)
+  open.push(backend)
+  return backend
+}
+
+const refusal = (promise: Promise<unknown>): Promise<MeshError> =>
+  promise.then(
+    () => expect.unreachable('it should have been refused'),
+    (error: unknown) => error as MeshError,
+  )
+
+function features(rows: number, width: number): Tensor {
+  return tensor('FP32', [rows, width], Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i)))
+}
+
+describe('a model', () => {
+  const weights = [0.5, -1, 2]
+
+  test('so small that the hop costs more than the run is run inline', async () => {
+    const backend = await start('logistic', logisticModel(weights, 0.1))
+    expect(backend.placement).toMatchObject({ inline: true })
+    expect(backend.placement!.runUs).toBeLessThanOrEqual(backend.placement!.hopUs)
+    const x = features(5, 3)
+    const outputs = await backend.run(new Map([['features', x]]), signal)
+    const score = outputs.get('score')!
+    expect(score).toMatchObject({ datatype: 'FP32', shape: [5, 1] })
+    for (let row = 0; row < 5; row++) {
+      const values = (x.data as Float32Array).subarray(row * 3, row * 3 + 3)
+      expect((score.data as Float32Array)[row]).toBeCloseTo(logistic(weights, 0.1, values), 6)
+    }
+  })
+
+  test('that takes longer is run in its workers, and does not hold up this thread', async () => {
+    const backend = await start('heavy', heavy, { workers: 2 })
+    expect(backend.placement).toMatchObject({ inline: false })
+    expect(backend.concurrency).toBe(2)
+    let ticks = 0
+    const ticking = setInterval(() => ticks++, 1)
+    const x = features(8192, 8)
+    const outputs = await backend.run(new Map([['features', x]]), signal)
+    clearInterval(ticking)
+    expect(ticks).toBeGreaterThan(3)
+    expect(outputs.get('score')!.shape).toEqual([8192, 1])
+    expect((x.data as Float32Array).length).toBe(8192 * 8)
+  })
+
+  test('is described by its signature', async () => {
+    const backend = await start('logistic', logisticModel(weights, 0))
+    expect([...backend.signature.inputs]).toEqual([['features', { datatype: 'FP32', rowShape: [3] }]])
+    expect([...backend.signature.outputs]).toEqual([['score', { datatype: 'FP32', rowShape: [1] }]])
+    expect(backend.maxBatchRows).toBe(Infinity)
+  })
+
+  test('whose first dimension is fixed to 1 takes one row at a time', async () => {
+    const backend = await start('one', logisticModel(weights, 0, 1))
+    expect(backend.maxBatchRows).toBe(1)
+  })
+
+  const samples: readonly [Datatype, Tensor][] = [
+    ['FP32', fp32([1.5, -2])],
+    ['FP64', tensor('FP64', [2], Float64Array.of(1.5, -2))],
+    ['FP16', tensor('FP16', [2], Uint16Array.of(0x3c00, 0xc000))],
+    ['INT64', tensor('INT64', [2], BigInt64Array.of(2n ** 62n, -1n))],
+    ['INT32', tensor('INT32', [2], Int32Array.of(7, -8))],
+    ['INT16', tensor('INT16', [2], Int16Array.of(7, -8))],
+    ['INT8', tensor('INT8', [2], Int8Array.of(7, -8))],
+    ['UINT64', tensor('UINT64', [2], BigUint64Array.of(2n ** 63n, 1n))],
+    ['UINT32', tensor('UINT32', [2], Uint32Array.of(2 ** 32 - 1, 8))],
+    ['UINT16', tensor('UINT16', [2], Uint16Array.of(7, 8))],
+    ['UINT8', tensor('UINT8', [2], Uint8Array.of(7, 255))],
+    ['BOOL', tensor('BOOL', [2], Uint8Array.of(1, 0))],
+    ['BYTES', text(['grün', ''])],
+  ]
+
+  test.each(samples)('takes and gives %s', async (datatype, sample) => {
+    const value = { datatype, shape: ['rows'] }
+    const model = onnxModel({
+      inputs: [{ name: 'x', ...value }],
+      outputs: [{ name: 'y', ...value }],
+      nodes: [{ op: 'Identity', inputs: ['x'], outputs: ['y'] }],
+    })
+    const backend = await start(`identity-${datatype}`, model)
+    const y = (await backend.run(new Map([['x', sample]]), signal)).get('y')!
+    expect(y.datatype).toBe(datatype)
+    expect(y.shape).toEqual([2])
+    if (y.datatype === 'BYTES') expect(textValues(y.data)).toEqual(['grün', ''])
+    else expect(y.data).toEqual(sample.data)
+  })
+})
+
+describe('a file that cannot be served names itself and what is wrong', () => {
+  const reasons: readonly [string, Uint8Array, RegExp][] = [
+    ['not-onnx', Buffer.from('this is no model'), /not-onnx\.onnx cannot be loaded as an ONNX model/],
+    ['cut', logisticModel([1, 2], 0).subarray(0, 60), /cut\.onnx cannot be loaded as an ONNX model/],
+    ['eight-rows', logisticModel([1, 2], 0, 8), /eight-rows\.onnx takes exactly 8 rows/],
+    [
+      'zip-map',
+      onnxModel({
+        inputs: [{ name: 'x', datatype: 'FP32', shape: ['rows', 2] }],
+        outputs: [{ name: 'p', datatype: 'FP32', shape: [], zipMap: true }],
+        nodes: [{ op: 'ZipMap', domain: 'ai.onnx.ml', inputs: ['x'], outputs: ['p'], attributes: { classlabels_int64s: { ints: [0, 1] } } }],
+      }),
+      /zip-map\.onnx: output "p" is no tensor but a sequence or map/,
+    ],
+    [
+      'scalar',
+      onnxModel({
+        inputs: [{ name: 'x', datatype: 'FP32', shape: [] }],
+        outputs: [{ name: 'y', datatype: 'FP32', shape: [] }],
+        nodes: [{ op: 'Identity', inputs: ['x'], outputs: ['y'] }],
+      }),
+      /scalar\.onnx: input "x" has no declared shape/,
+    ],
+  ]
+  test.each(reasons)('%s', async (name, model, expected) => {
+    const error = await refusal(start(name, model))
+    expect(error).toBeInstanceOf(MeshError)
+    expect(error.code).toBe('FAILED_PRECONDITION')
+    expect(error.message).toMatch(expected)
+  })
+})
+
+test('a worker that dies fails the call in flight with UNAVAILABLE, and is restarted', async () => {
+  const spawned: Worker[] = []
+  const backend = await start('dies', heavy, {
+    spawn: (task) => {
+      const worker = new Worker(new URL('../src/onnx-worker.ts', import.meta.url), { workerData: task })
+      spawned.push(worker)
+      return worker
+    },
+  })
+  const long = backend.run(new Map([['features', features(100_000, 8)]]), signal)
+  const failed = refusal(long)
+  await spawned[0]!.terminate()
+  expect(await failed).toMatchObject({ code: 'UNAVAILABLE' })
+  const row = new Map([['features', features(1, 8)]])
+  expect(await refusal(backend.run(row, signal))).toMatchObject({ code: 'UNAVAILABLE' })
+  const outputs = await vi.waitFor(() => backend.run(row, signal), { timeout: 10_000, interval: 50 })
+  expect(outputs.get('score')!.shape).toEqual([1, 1])
+  expect(spawned).toHaveLength(2)
+})
+
+test('a run is inline only where it costs no more than the hop, and never where it would hold the thread', () => {
+  expect(runsInline(20, 100)).toBe(true)
+  expect(runsInline(100, 100)).toBe(true)
+  expect(runsInline(101, 100)).toBe(false)
+  expect(runsInline(400, 5_000)).toBe(false)
+  expect(runsInline(Infinity, Infinity)).toBe(false)
+})
