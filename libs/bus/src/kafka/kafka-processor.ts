@@ -1,0 +1,228 @@
+import { MeshError } from '@spillway/core'
+import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent } from '../port.ts'
+import { backoffMs, pause } from './backoff.ts'
+import { connectPatiently } from './connect.ts'
+import { asksToComeAgain, isMembershipLost, kafkaError } from './errors.ts'
+import { Fetcher } from './fetcher.ts'
+import { GroupMember } from './group-member.ts'
+import type { OpenCluster } from './kafkajs-cluster.ts'
+import { PartitionWorker } from './partition-worker.ts'
+import { partitionCount } from './produce.ts'
+import { Slots } from './slot.ts'
+
+export interface KafkaProcessorOptions {
+  readonly process: ProcessOptions
+  readonly handle: Handler
+  readonly open: () => OpenCluster
+  readonly sessionTimeoutMs: number
+  readonly maxRecordBytes: number
+  readonly maxBatchBytes: number
+  /** Told once, when it has been drained. */
+  onDrained(processor: Processor): void
+}
+
+const heartbeatIntervalMs = 500
+const defaultDrainGraceMs = 10_000
+const backoffLimitMs = 2000
+
+/** A member of a consumer group, with a worker on each partition that it owns. */
+export class KafkaProcessor implements Processor {
+  readonly #options: KafkaProcessorOptions
+  readonly #reading: OpenCluster
+  readonly #membership: OpenCluster
+  /** A connection serves one request after the other, so partitions that commit side by side need several. */
+  readonly #writing: readonly OpenCluster[]
+  readonly #workers = new Map<string, PartitionWorker>()
+  readonly #fetcher: Fetcher
+  readonly #slots: Slots
+  /** Ends the membership. */
+  readonly #stop = new AbortController()
+  readonly #joined = Promise.withResolvers<void>()
+  #member: GroupMember | undefined
+  #owned: readonly number[] = []
+  /** Fires when the membership must be given up and begun anew. */
+  #fenced = new AbortController()
+  #disconnected = false
+  #membershipLoop: Promise<void> | undefined
+  #drained: Promise<void> | undefined
+
+  constructor(options: KafkaProcessorOptions) {
+    const { topics, concurrency, maxSliceBytes } = options.process
+    if (topics.length === 0) throw new MeshError('INVALID_ARGUMENT', 'a processor needs a topic to read', { field: 'topics' })
+    this.#options = options
+    this.#reading = options.open()
+    this.#membership = options.open()
+    this.#writing = Array.from({ length: Math.max(1, Math.min(concurrency, 16)) }, () => options.open())
+    this.#slots = new Slots(concurrency)
+    this.#fetcher = new Fetcher(this.#reading.cluster, {
+      // A partition that wants more while a request waits is not in it, so the wait is short.
+      maxWaitMs: 20,
+      maxBytesPerPartition: Math.min(1 << 20, Math.max(1 << 16, maxSliceBytes)),
+      maxBytes: 4 << 20,
+      onFailure: (error) => this.#away(error),
+      onSuccess: () => this.#back(),
+    })
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    const { topics, group } = this.#options.process
+    try {
+      const reading = this.#reading.cluster
+      const counts = await connectPatiently(reading, signal, async () => Promise.all(topics.map((topic) => partitionCount(reading, topic))), (error) => this.#away(error))
+      this.#back()
+      const different = topics.findIndex((_, i) => counts[i] !== counts[0])
+      if (different > 0)
+        throw new MeshError('FAILED_PRECONDITION', `topics read together need equal counts of partitions: "${topics[0]}" has ${counts[0]}, "${topics[different]}" has ${counts[different]}`, { field: 'topics' })
+      const { sessionTimeoutMs } = this.#options
+      this.#member = new GroupMember(this.#membership.cluster, { group, topics, partitions: counts[0]!, sessionTimeoutMs, rebalanceTimeoutMs: sessionTimeoutMs })
+      this.#membershipLoop = this.#hold(this.#member)
+      await untilAborted(this.#joined.promise.then(() => Promise.all([...this.#workers.values()].map((worker) => worker.found))), signal)
+    } catch (error) {
+      await this.drain()
+      throw error
+    }
+  }
+
+  async lags(): Promise<readonly Lag[]> {
+    const byTopic = Map.groupBy(this.#workers.values(), (worker) => worker.topic)
+    if (byTopic.size === 0) return []
+    const request = Array.from(byTopic, ([topic, workers]) => ({ topic, partitions: workers.map(({ partition }) => ({ partition })), fromBeginning: false }))
+    try {
+      const ends = await this.#reading.cluster.fetchTopicsOffset(request)
+      return ends.flatMap(({ topic, partitions }) =>
+        partitions.flatMap(({ partition, offset }) => {
+          const worker = this.#workers.get(`${topic}/${partition}`)
+          return worker === undefined ? [] : [{ topic, partition, committedOffset: worker.committedOffset, endOffset: BigInt(offset) }]
+        }),
+      )
+    } catch (error) {
+      throw kafkaError(error, 'reading the ends of partitions')
+    }
+  }
+
+  async drain(): Promise<void> {
+    return (this.#drained ??= this.#drain())
+  }
+
+  async #drain(): Promise<void> {
+    const graceMs = this.#options.process.drainGraceMs ?? defaultDrainGraceMs
+    await Promise.all([...this.#workers.values()].map(async (worker) => worker.finish(graceMs)))
+    this.#stop.abort()
+    await this.#membershipLoop
+    await this.#fetcher.stop()
+    // A member that cannot say goodbye is missed at the end of its session.
+    await this.#member?.leave().catch((error: unknown) => this.#away(error))
+    await Promise.all([this.#reading, this.#membership, ...this.#writing].map(async (open) => open.close()))
+    this.#options.onDrained(this)
+  }
+
+  /** Stays in the group until stopped: joins, beats, joins again when the group asks, starts over when it was forgotten or fenced. */
+  async #hold(member: GroupMember): Promise<void> {
+    const { signal } = this.#stop
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        if (this.#drained === undefined) this.#own(await member.join(this.#owned))
+        this.#back()
+        failures = 0
+        await this.#beat(member)
+        if (this.#fenced.signal.aborted) {
+          this.#fenced = new AbortController()
+          this.#own([])
+          await member.leave()
+        }
+      } catch (error) {
+        if (isMembershipLost(error)) {
+          this.#own([])
+          member.forget()
+        } else {
+          // A coordinator that has just got the group's partition reads it first: that is no outage yet.
+          if (failures > 5 || !asksToComeAgain(error)) this.#away(error)
+          await pause(backoffMs(++failures, backoffLimitMs), signal)
+        }
+      }
+    }
+    this.#joined.resolve()
+  }
+
+  /** Until the group rebalances, or this member was fenced, or it stops. */
+  async #beat(member: GroupMember): Promise<void> {
+    const until = AbortSignal.any([this.#stop.signal, this.#fenced.signal])
+    for (;;) {
+      await pause(heartbeatIntervalMs, until)
+      if (until.aborted) return
+      // A member that is draining has no use for a new assignment; the others wait for it no longer than its grace.
+      if ((await member.heartbeat()) === 'rebalancing' && this.#drained === undefined) return
+      this.#back()
+    }
+  }
+
+  /**
+   * Workers for what is newly owned, an end to what is not. A worker that stays is left to its work: what another would have begun
+   * on its partition meanwhile has fenced it.
+   */
+  #own(partitions: readonly number[]): void {
+    const { topics } = this.#options.process
+    const pairs = (numbers: readonly number[]): { topic: string; partition: number }[] => topics.flatMap((topic) => numbers.map((partition) => ({ topic, partition })))
+    const revoked = pairs(this.#owned.filter((partition) => !partitions.includes(partition)))
+    const assigned = pairs(partitions.filter((partition) => !this.#owned.includes(partition)))
+    this.#owned = partitions
+    for (const { topic, partition } of revoked) {
+      this.#workers.get(`${topic}/${partition}`)?.halt()
+      this.#workers.delete(`${topic}/${partition}`)
+    }
+    if (revoked.length > 0) this.#event({ kind: 'revoked', partitions: revoked })
+    for (const { topic, partition } of assigned) this.#begin(topic, partition)
+    if (assigned.length > 0) this.#event({ kind: 'assigned', partitions: assigned })
+    this.#joined.resolve()
+  }
+
+  #begin(topic: string, partition: number): void {
+    const { process, handle, maxRecordBytes, maxBatchBytes } = this.#options
+    const worker = new PartitionWorker({
+      topic,
+      partition,
+      process,
+      handle,
+      slots: this.#slots,
+      fetcher: this.#fetcher,
+      reading: this.#reading.cluster,
+      writing: this.#writing[partition % this.#writing.length]!.cluster,
+      maxRecordBytes,
+      maxBatchBytes,
+      onFenced: () => this.#fenced.abort(),
+      onAway: (error) => this.#away(error),
+      onBack: () => this.#back(),
+      onEvent: (event) => this.#event(event),
+    })
+    this.#workers.set(`${topic}/${partition}`, worker)
+    worker.start()
+  }
+
+  #away(error: unknown): void {
+    if (this.#disconnected) return
+    this.#disconnected = true
+    this.#event({ kind: 'disconnected', error: kafkaError(error, `group "${this.#options.process.group}"`) })
+  }
+
+  #back(): void {
+    if (!this.#disconnected) return
+    this.#disconnected = false
+    this.#event({ kind: 'connected' })
+  }
+
+  #event(event: ProcessorEvent): void {
+    this.#options.process.onEvent?.(event)
+  }
+}
+
+async function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  const aborted = Promise.withResolvers<never>()
+  const refuse = (): void => aborted.reject(new MeshError('UNAVAILABLE', 'the Kafka group could not be joined in time', { cause: signal.reason }))
+  if (signal.aborted) refuse()
+  signal.addEventListener('abort', refuse, { once: true })
+  try {
+    await Promise.race([work, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', refuse)
+  }
+}

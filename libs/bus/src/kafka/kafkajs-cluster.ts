@@ -1,0 +1,163 @@
+import { createRequire } from 'node:module'
+import type { Kafka } from 'kafkajs'
+
+/** A decoded record, as kafkajs's fetch gives it; 64-bit numbers are decimal text. */
+export interface FetchedMessage {
+  readonly offset: string
+  readonly timestamp: string
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: Readonly<Record<string, Buffer | string | null | readonly (Buffer | string)[]>>
+  readonly isControlRecord: boolean
+  /** Of the record batch that it came in. */
+  readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean; readonly firstOffset: string; readonly lastOffsetDelta: number }
+}
+
+export interface FetchedPartition {
+  readonly partition: number
+  readonly abortedTransactions: readonly { readonly producerId: string; readonly firstOffset: string }[] | null
+  readonly messages: readonly FetchedMessage[]
+}
+
+/** A record to write. A timestamp of 0 must be text: kafkajs takes the number for none. */
+export interface ProducedMessage {
+  readonly key: Buffer | null
+  readonly value: Buffer
+  readonly timestamp?: number | string
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+export interface ProducedPartition {
+  readonly partition: number
+  readonly firstSequence: number
+  readonly messages: readonly ProducedMessage[]
+}
+
+interface ProducerFields {
+  readonly producerId: string
+  readonly producerEpoch: number
+}
+
+interface TransactionFields extends ProducerFields {
+  readonly transactionalId: string
+}
+
+interface PartitionOffset {
+  readonly partition: number
+  readonly offset: string
+}
+
+/** kafkajs's broker: one method a request of the protocol. What is used here, of 2.2.4. */
+export interface Broker {
+  fetch(request: {
+    readonly replicaId: -1
+    readonly isolationLevel: 1
+    readonly maxWaitTime: number
+    readonly minBytes: number
+    readonly maxBytes: number
+    readonly topics: readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number; readonly fetchOffset: string; readonly maxBytes: number }[] }[]
+  }): Promise<{ readonly responses: readonly { readonly topicName: string; readonly partitions: readonly FetchedPartition[] }[] }>
+  produce(request: Partial<TransactionFields> & {
+    readonly acks: -1
+    readonly timeout: number
+    readonly topicData: readonly { readonly topic: string; readonly partitions: readonly ProducedPartition[] }[]
+  }): Promise<{ readonly topics: readonly { readonly topicName: string; readonly partitions: readonly { readonly partition: number; readonly baseOffset: string }[] }[] }>
+  initProducerId(request: { readonly transactionalId?: string; readonly transactionTimeout: number }): Promise<ProducerFields>
+  addPartitionsToTxn(request: TransactionFields & { readonly topics: readonly { readonly topic: string; readonly partitions: readonly number[] }[] }): Promise<unknown>
+  addOffsetsToTxn(request: TransactionFields & { readonly groupId: string }): Promise<unknown>
+  txnOffsetCommit(request: TransactionFields & { readonly groupId: string; readonly topics: readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[] }): Promise<unknown>
+  endTxn(request: TransactionFields & { readonly transactionResult: boolean }): Promise<unknown>
+  offsetFetch(request: { readonly groupId: string; readonly topics: readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number }[] }[] }): Promise<{
+    readonly responses: readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[]
+  }>
+  joinGroup(request: {
+    readonly groupId: string
+    readonly memberId: string
+    readonly sessionTimeout: number
+    readonly rebalanceTimeout: number
+    readonly groupProtocols: readonly { readonly name: string; readonly metadata: Buffer }[]
+  }): Promise<{ readonly generationId: number; readonly leaderId: string; readonly memberId: string; readonly members: readonly { readonly memberId: string; readonly memberMetadata: Buffer }[] }>
+  syncGroup(request: {
+    readonly groupId: string
+    readonly generationId: number
+    readonly memberId: string
+    readonly groupAssignment: readonly { readonly memberId: string; readonly memberAssignment: Buffer }[]
+  }): Promise<{ readonly memberAssignment: Buffer }>
+  heartbeat(request: { readonly groupId: string; readonly groupGenerationId: number; readonly memberId: string }): Promise<unknown>
+  leaveGroup(request: { readonly groupId: string; readonly memberId: string }): Promise<unknown>
+}
+
+/** `coordinatorType` of a FindCoordinator request (Kafka protocol, FindCoordinator: key_type). */
+export const coordinatorTypes = { group: 0, transaction: 1 } as const
+
+/** kafkajs's cluster: metadata and connections (one to each broker for fetching, one for the rest). What is used here, of 2.2.4. */
+export interface Cluster {
+  connect(): Promise<void>
+  isConnected(): boolean
+  getNodeIds(): readonly string[]
+  addMultipleTargetTopics(topics: readonly string[]): Promise<void>
+  refreshMetadata(): Promise<void>
+  refreshMetadataIfNecessary(): Promise<void>
+  findTopicPartitionMetadata(topic: string): readonly { readonly partitionId: number; readonly leader: number }[]
+  findBroker(node: { readonly nodeId: string }): Promise<Broker>
+  findControllerBroker(): Promise<Broker>
+  findGroupCoordinator(of: { readonly groupId: string; readonly coordinatorType: number }): Promise<Broker>
+  fetchTopicsOffset(
+    topics: readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number }[]; readonly fromBeginning: boolean }[],
+  ): Promise<readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[]>
+}
+
+export interface OpenCluster {
+  readonly cluster: Cluster
+  /** Closes its connections. Idempotent. */
+  close(): Promise<void>
+}
+
+/**
+ * A cluster of its own connections, reading committed records. kafkajs gives its cluster to nobody but partition assigners, so that is how it
+ * is had: its consumer and producer hold all partitions up for the slowest one, need a group to read, and search each transaction's
+ * coordinators anew; its protocol and connections are sound, and are all that is used.
+ */
+export function openCluster(kafka: Kafka): OpenCluster {
+  let cluster: Cluster | undefined
+  const consumer = kafka.consumer({
+    groupId: 'unused',
+    allowAutoTopicCreation: false,
+    readUncommitted: false,
+    partitionAssigners: [
+      (config) => {
+        cluster = config.cluster as unknown as Cluster
+        return { name: 'unused', version: 0, assign: async () => [], protocol: () => ({ name: 'unused', metadata: Buffer.alloc(0) }) }
+      },
+    ],
+  })
+  return { cluster: cluster!, close: async () => consumer.disconnect() }
+}
+
+interface RequestQueue {
+  readonly pending: readonly unknown[]
+  throttleCheckTimeoutId: NodeJS.Timeout | null
+  readonly throttledUntil: number
+  scheduleCheckPendingRequests(): void
+  checkPendingRequests(): void
+}
+
+/**
+ * After every response kafkajs 2.2.4 sets a timer to look at its queue again, with a negative delay where it is not throttled: Node 24 warns of
+ * each (TimeoutNegativeWarning). Its source (network/requestQueue/index.js, scheduleCheckPendingRequests) needs the timer only while requests
+ * are held back.
+ */
+export function repairRequestQueue(): void {
+  const queue = createRequire(import.meta.url)('kafkajs/src/network/requestQueue/index.js') as { readonly prototype: RequestQueue }
+  queue.prototype.scheduleCheckPendingRequests = function scheduleCheckPendingRequests(): void {
+    if (this.throttleCheckTimeoutId !== null || this.pending.length === 0) return
+    const throttledMs = this.throttledUntil - Date.now()
+    this.throttleCheckTimeoutId = setTimeout(
+      () => {
+        this.throttleCheckTimeoutId = null
+        this.checkPendingRequests()
+      },
+      throttledMs > 0 ? throttledMs : 10,
+    )
+  }
+}

@@ -1,0 +1,275 @@
+import { MeshError } from '@spillway/core'
+import type { Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
+import { checkRecords, type RoundRobin } from '../records.ts'
+import { backoffMs, pause } from './backoff.ts'
+import { isBrokerAway, isFenced, kafkaError } from './errors.ts'
+import type { Fetched, Fetcher, FetchSource } from './fetcher.ts'
+import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
+import { messageBytes, sliceOf } from './messages.ts'
+import { batchesOf, type ProduceBatch } from './produce.ts'
+import type { Slots } from './slot.ts'
+import { TransactionalWriter } from './transaction.ts'
+
+export interface PartitionWorkerOptions {
+  readonly topic: string
+  readonly partition: number
+  readonly process: ProcessOptions
+  readonly handle: Handler
+  /** Places for handlers. */
+  readonly slots: Slots
+  readonly fetcher: Fetcher
+  /** Metadata and offsets. */
+  readonly reading: Cluster
+  readonly writing: Cluster
+  readonly maxRecordBytes: number
+  readonly maxBatchBytes: number
+  /** Another owner has begun: the group is to be left and joined anew. */
+  onFenced(error: unknown): void
+  onAway(error: unknown): void
+  onBack(): void
+  onEvent(event: ProcessorEvent): void
+}
+
+/** The most that is waited between two attempts. */
+const handlerBackoffLimitMs = 10_000
+const brokerBackoffLimitMs = 2000
+
+/**
+ * One input partition that this process owns: fetched records wait in a bounded queue, a slice of them is handled, and its outputs are committed
+ * with its position, one slice after the other. The position is undefined while it is being found: at the start, and after a commit whose outcome
+ * is not known. What was fetched is then discarded, since only the group's committed position counts.
+ */
+export class PartitionWorker implements FetchSource {
+  readonly topic: string
+  readonly partition: number
+  readonly #options: PartitionWorkerOptions
+  readonly #writer: TransactionalWriter
+  /** No more slices are begun. */
+  readonly #finish = new AbortController()
+  /** What is in flight is given up. */
+  readonly #halt = new AbortController()
+  readonly #found = Promise.withResolvers<void>()
+  readonly #turns = new Map<string, RoundRobin>()
+  #position: bigint | undefined
+  #committed = 0n
+  #fetchFrom: bigint | undefined
+  #queue: FetchedMessage[] = []
+  #queuedBytes = 0
+  #slice: Slice | undefined
+  #wake: (() => void) | undefined
+  #running: Promise<void> | undefined
+
+  constructor(options: PartitionWorkerOptions) {
+    this.#options = options
+    this.topic = options.topic
+    this.partition = options.partition
+    const transactionalId = `${options.process.group}-${options.topic}-${options.partition}`
+    this.#writer = new TransactionalWriter(options.writing, transactionalId, options.process.group, this.#finish.signal)
+  }
+
+  /** Resolves when its position has been found for the first time, or it has ended. */
+  get found(): Promise<void> {
+    return this.#found.promise
+  }
+
+  /** First offset not yet committed. */
+  get committedOffset(): bigint {
+    return this.#committed
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+    this.#options.fetcher.add(this)
+  }
+
+  /** Finishes and commits the slice in flight; past `graceMs` gives it up. */
+  async finish(graceMs: number): Promise<void> {
+    this.#finish.abort()
+    this.#wake?.()
+    const timer = setTimeout(() => this.halt(), graceMs)
+    await this.#running
+    clearTimeout(timer)
+    this.halt()
+  }
+
+  /** Gives up what is in flight, at once: the partition is another's. */
+  halt(): void {
+    this.#options.fetcher.remove(this)
+    this.#finish.abort()
+    this.#halt.abort()
+    this.#wake?.()
+  }
+
+  wantedFrom(): bigint | undefined {
+    const { maxSliceRecords, maxSliceBytes } = this.#options.process
+    // Room for the next slice beside the one that is being handled.
+    return this.#queue.length < 2 * maxSliceRecords && this.#queuedBytes < 2 * maxSliceBytes ? this.#fetchFrom : undefined
+  }
+
+  accept({ from, messages, next }: Fetched): void {
+    if (from !== this.#fetchFrom) return
+    this.#fetchFrom = next
+    for (const message of messages) {
+      this.#queue.push(message)
+      this.#queuedBytes += messageBytes(message)
+    }
+    this.#wake?.()
+  }
+
+  outOfRange(position: bigint): void {
+    if (position !== this.#fetchFrom) return
+    this.#fetchFrom = undefined
+    void this.#reposition(position)
+  }
+
+  /** Retention has passed the position, or the log has lost its end: on from the nearest record that there is. */
+  async #reposition(position: bigint): Promise<void> {
+    for (let attempt = 1; !this.#finish.signal.aborted; attempt++) {
+      try {
+        const earliest = await this.#logOffset('earliest')
+        const to = position < earliest ? earliest : await this.#logOffset('latest')
+        const error = new MeshError('OUT_OF_RANGE', `offset ${position} is not in the log: going on at ${to}`)
+        this.#options.onEvent({ kind: 'retrying', topic: this.topic, partition: this.partition, attempt, delayMs: 0, error })
+        this.#fetchFrom = to
+        this.#options.fetcher.wake()
+        this.#wake?.()
+        return
+      } catch (error) {
+        this.#options.onAway(error)
+        await pause(backoffMs(attempt, brokerBackoffLimitMs), this.#finish.signal)
+      }
+    }
+  }
+
+  async #run(): Promise<void> {
+    let failures = 0
+    while (!this.#finish.signal.aborted) {
+      try {
+        if (this.#position === undefined) await this.#findPosition()
+        else if (this.#queue.length > 0) await this.#processSlice()
+        else if (this.#fetchFrom !== undefined && this.#fetchFrom > this.#position) await this.#commit([], this.#fetchFrom)
+        else {
+          await new Promise<void>((resolve) => (this.#wake = resolve))
+          continue
+        }
+        failures = 0
+      } catch (error) {
+        if (!this.#halt.signal.aborted) await this.#failed(error, ++failures)
+      }
+    }
+    this.#found.resolve()
+  }
+
+  /** In this order: the previous owner is fenced, so that the position stands still; it is read; only then is anything fetched. */
+  async #findPosition(): Promise<void> {
+    this.#fetchFrom = undefined
+    this.#queue = []
+    this.#queuedBytes = 0
+    this.#slice = undefined
+    await this.#writer.begin()
+    const committed = await this.#writer.committedOffset(this.topic, this.partition)
+    const { from } = this.#options.process
+    const start = committed ?? (await this.#logOffset(from))
+    // "The latest" is decided once: a restart must not skip what came in between.
+    if (committed === undefined && from === 'latest') await this.#commit([], start)
+    this.#position = start
+    this.#committed = start
+    this.#fetchFrom = start
+    this.#options.fetcher.wake()
+    this.#options.onBack()
+    this.#found.resolve()
+  }
+
+  async #logOffset(at: 'earliest' | 'latest'): Promise<bigint> {
+    const { reading } = this.#options
+    const [topic] = await reading.fetchTopicsOffset([{ topic: this.topic, partitions: [{ partition: this.partition }], fromBeginning: at === 'earliest' }])
+    return BigInt(topic!.partitions[0]!.offset)
+  }
+
+  async #processSlice(): Promise<void> {
+    const slice = (this.#slice ??= this.#nextSlice())
+    const outputs = await this.#handle(slice)
+    if (outputs === undefined) return
+    const { count } = slice.records
+    const consumed = outputs.consumed ?? count
+    if (!Number.isInteger(consumed) || consumed < 1 || consumed > count)
+      throw new MeshError('INVALID_ARGUMENT', `the handler answered ${consumed} of the slice's ${count} records, expected 1 to ${count}`, { field: 'consumed' })
+    const batches = await this.#batches(outputs)
+    const following = this.#queue[consumed]
+    await this.#commit(batches, following === undefined ? this.#fetchFrom! : BigInt(following.offset))
+    for (const message of this.#queue.splice(0, consumed)) this.#queuedBytes -= messageBytes(message)
+    this.#slice = undefined
+    this.#options.fetcher.wake()
+  }
+
+  #nextSlice(): Slice {
+    const { maxSliceRecords, maxSliceBytes } = this.#options.process
+    const limit = Math.min(this.#queue.length, maxSliceRecords)
+    let end = 1
+    for (let bytes = messageBytes(this.#queue[0]!); end < limit; end++) {
+      bytes += messageBytes(this.#queue[end]!)
+      if (bytes > maxSliceBytes) break
+    }
+    return sliceOf(this.topic, this.partition, this.#queue, 0, end)
+  }
+
+  /** Undefined where it was given up. */
+  async #handle(slice: Slice): Promise<Outputs | undefined> {
+    const { slots, handle } = this.#options
+    if (!(await slots.take(this.#finish.signal))) return undefined
+    const { signal } = this.#halt
+    try {
+      return await new Promise<Outputs | undefined>((resolve, reject) => {
+        const giveUp = (): void => resolve(undefined)
+        signal.addEventListener('abort', giveUp, { once: true })
+        handle(slice, signal)
+          .then(resolve, reject)
+          .finally(() => signal.removeEventListener('abort', giveUp))
+      })
+    } finally {
+      slots.release()
+    }
+  }
+
+  async #batches(outputs: Outputs): Promise<ProduceBatch[]> {
+    const { maxRecordBytes, maxBatchBytes } = this.#options
+    const batches: ProduceBatch[] = []
+    for (const write of outputs.writes) {
+      if (write.records.count === 0) continue
+      checkRecords(write.records, maxRecordBytes)
+      let turn = this.#turns.get(write.topic)
+      if (turn === undefined) this.#turns.set(write.topic, (turn = { next: 0 }))
+      batches.push(...batchesOf(write, await this.#writer.partitionCount(write.topic), turn, maxBatchBytes))
+    }
+    return batches
+  }
+
+  async #commit(batches: readonly ProduceBatch[], offset: bigint): Promise<void> {
+    const { topic, partition } = this
+    // Another owner may have begun while the handler ran; its fence would stop us too, but this costs nothing.
+    if (this.#halt.signal.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
+    const wasAt = this.#position
+    this.#position = undefined
+    await this.#writer.commit(batches, { topic, partition, offset })
+    this.#position = wasAt === undefined ? undefined : offset
+    this.#committed = offset
+  }
+
+  async #failed(thrown: unknown, attempt: number): Promise<void> {
+    const { topic, partition } = this
+    if (isFenced(thrown)) {
+      this.#options.onFenced(thrown)
+      await pause(brokerBackoffLimitMs, this.#finish.signal)
+      return
+    }
+    const away = isBrokerAway(thrown)
+    if (away) this.#options.onAway(thrown)
+    const delayMs = backoffMs(attempt, away ? brokerBackoffLimitMs : handlerBackoffLimitMs)
+    if (!away || attempt > 1) this.#options.onEvent({ kind: 'retrying', topic, partition, attempt, delayMs, error: asMeshError(thrown) })
+    await pause(delayMs, this.#finish.signal)
+  }
+}
+
+function asMeshError(thrown: unknown): MeshError {
+  return thrown instanceof Error && thrown.name.startsWith('KafkaJS') ? kafkaError(thrown, 'committing') : MeshError.from(thrown)
+}

@@ -1,0 +1,151 @@
+import { MeshError } from '@spillway/core'
+import type { Records, Write } from '../port.ts'
+import { choosePartitions, type RoundRobin, recordBytes } from '../records.ts'
+import { protocolType } from './errors.ts'
+import type { Broker, Cluster, ProducedMessage } from './kafkajs-cluster.ts'
+import { messagesOf } from './messages.ts'
+
+/** What a record takes in a batch beyond its key, value and headers, at most: lengths, deltas and a few headers' lengths (Kafka protocol, Record). */
+const recordOverheadBytes = 32
+
+/** Messages that go to one partition as one record batch. */
+export interface ProduceBatch {
+  readonly topic: string
+  readonly partition: number
+  readonly messages: readonly ProducedMessage[]
+  /** Of each message, its index in the records that it came from. */
+  readonly indices: readonly number[]
+  readonly bytes: number
+}
+
+/** A batch as the broker knows it: sent again with the same sequence it is recognised. */
+export interface SequencedBatch {
+  readonly batch: ProduceBatch
+  readonly firstSequence: number
+}
+
+export interface ProducerIdentity {
+  readonly producerId: string
+  readonly producerEpoch: number
+  readonly transactionalId?: string
+}
+
+/** The topic's count of partitions. @throws MeshError NOT_FOUND */
+export async function partitionCount(cluster: Cluster, topic: string): Promise<number> {
+  try {
+    await cluster.addMultipleTargetTopics([topic])
+  } catch (error) {
+    if (protocolType(error) !== 'UNKNOWN_TOPIC_OR_PARTITION') throw error
+    throw new MeshError('NOT_FOUND', `topic "${topic}" does not exist: create it, or check the name`, { cause: error, field: 'topic' })
+  }
+  const { length } = cluster.findTopicPartitionMetadata(topic)
+  if (length === 0) throw new MeshError('NOT_FOUND', `topic "${topic}" does not exist: create it, or check the name`, { field: 'topic' })
+  return length
+}
+
+/** A write's records by partition, in batches that the broker takes: each at most `maxBatchBytes`, a larger record alone. @throws MeshError INVALID_ARGUMENT where the partition is not there. */
+export function batchesOf(write: Write, partitions: number, turn: RoundRobin, maxBatchBytes: number): ProduceBatch[] {
+  const { topic, partition, records } = write
+  if (partition !== undefined && !(partition >= 0 && partition < partitions))
+    throw new MeshError('INVALID_ARGUMENT', `topic "${topic}" has no partition ${partition}: it has ${partitions}`, { field: 'partition' })
+  const messages = messagesOf(records)
+  if (partition !== undefined) return split(topic, partition, records, messages, range(records.count), maxBatchBytes)
+  const chosen = choosePartitions(records, partitions, turn)
+  const byPartition = new Map<number, number[]>()
+  for (let i = 0; i < chosen.length; i++) {
+    const indices = byPartition.get(chosen[i]!)
+    if (indices === undefined) byPartition.set(chosen[i]!, [i])
+    else indices.push(i)
+  }
+  return [...byPartition].flatMap(([to, indices]) => split(topic, to, records, messages, indices, maxBatchBytes))
+}
+
+function range(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => i)
+}
+
+function split(topic: string, partition: number, records: Records, messages: readonly ProducedMessage[], indices: readonly number[], maxBatchBytes: number): ProduceBatch[] {
+  const batches: ProduceBatch[] = []
+  let start = 0
+  let bytes = 0
+  const close = (end: number): void => {
+    if (end === start) return
+    const taken = indices.slice(start, end)
+    const whole = taken.length === messages.length
+    batches.push({ topic, partition, messages: whole ? messages : taken.map((index) => messages[index]!), indices: taken, bytes })
+    start = end
+    bytes = 0
+  }
+  for (let i = 0; i < indices.length; i++) {
+    const size = recordBytes(records, indices[i]!) + recordOverheadBytes
+    if (bytes + size > maxBatchBytes) close(i)
+    bytes += size
+  }
+  close(indices.length)
+  return batches
+}
+
+/** The next sequence number of each partition that a producer writes to. */
+export class Sequences {
+  readonly #next = new Map<string, number>()
+
+  /** The batch's first sequence; the next batch's follows it. Wraps as Apache Kafka's DefaultRecordBatch.incrementSequence. */
+  take(batch: ProduceBatch): SequencedBatch {
+    const name = `${batch.topic}/${batch.partition}`
+    const firstSequence = this.#next.get(name) ?? 0
+    const next = firstSequence + batch.messages.length
+    this.#next.set(name, next > 0x7fffffff ? next - 0x80000000 : next)
+    return { batch, firstSequence }
+  }
+
+  /** Undoes `take`, last first, for a batch that is certainly not in the log. */
+  giveBack({ batch, firstSequence }: SequencedBatch): void {
+    this.#next.set(`${batch.topic}/${batch.partition}`, firstSequence)
+  }
+}
+
+/** Writes batches, at most one of each partition, and gives each one's base offset. Rejects where any was refused; others may then be in the log. */
+export async function produce(cluster: Cluster, identity: ProducerIdentity, batches: readonly SequencedBatch[]): Promise<bigint[]> {
+  const byLeader = new Map<number, SequencedBatch[]>()
+  for (const sequenced of batches) {
+    const { topic, partition } = sequenced.batch
+    const leader = cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader
+    if (leader === undefined || leader < 0) throw new MeshError('UNAVAILABLE', `partition ${partition} of "${topic}" has no leader`)
+    const led = byLeader.get(leader)
+    if (led === undefined) byLeader.set(leader, [sequenced])
+    else led.push(sequenced)
+  }
+  const baseOffsets = new Map<string, bigint>()
+  await Promise.all(
+    [...byLeader].map(async ([leader, led]) => {
+      const broker = await cluster.findBroker({ nodeId: String(leader) })
+      for (const { topicName, partitions } of (await produceTo(broker, identity, led)).topics)
+        for (const { partition, baseOffset } of partitions) baseOffsets.set(`${topicName}/${partition}`, BigInt(baseOffset))
+    }),
+  )
+  return batches.map(({ batch }) => baseOffsets.get(`${batch.topic}/${batch.partition}`)!)
+}
+
+function produceTo(broker: Broker, identity: ProducerIdentity, batches: readonly SequencedBatch[]): ReturnType<Broker['produce']> {
+  const topics = new Map<string, { partition: number; firstSequence: number; messages: readonly ProducedMessage[] }[]>()
+  for (const { batch, firstSequence } of batches) {
+    const entry = { partition: batch.partition, firstSequence, messages: batch.messages }
+    const partitions = topics.get(batch.topic)
+    if (partitions === undefined) topics.set(batch.topic, [entry])
+    else partitions.push(entry)
+  }
+  return broker.produce({ ...identity, acks: -1, timeout: 30_000, topicData: Array.from(topics, ([topic, partitions]) => ({ topic, partitions })) })
+}
+
+/** The batches in rounds, so that a round has one of each partition at most and keeps their order. */
+export function rounds(batches: readonly ProduceBatch[]): ProduceBatch[][] {
+  const seen = new Map<string, number>()
+  const result: ProduceBatch[][] = []
+  for (const batch of batches) {
+    const name = `${batch.topic}/${batch.partition}`
+    const round = seen.get(name) ?? 0
+    seen.set(name, round + 1)
+    ;(result[round] ??= []).push(batch)
+  }
+  return result
+}

@@ -1,0 +1,82 @@
+import { MeshError } from '@spillway/core'
+import type { Admin } from 'kafkajs'
+import type { TopicAdmin, TopicDescription, TopicSettings } from '../port.ts'
+import { backoffMs, pause } from './backoff.ts'
+import { isBrokerAway, kafkaError, protocolType } from './errors.ts'
+
+/** Kafka's own limit of a record batch where a topic sets none (`message.max.bytes`). */
+const defaultMaxBatchBytes = 1_048_588
+
+/** How often a request is made while the broker is away: 50 ms to 1 s apart, 4 s in all. */
+const attempts = 8
+
+export class KafkaTopicAdmin implements TopicAdmin {
+  readonly #admin: Admin
+  readonly #maxBatchBytes: number
+
+  constructor(admin: Admin, maxBatchBytes: number) {
+    this.#admin = admin
+    this.#maxBatchBytes = maxBatchBytes
+  }
+
+  async ensure(topics: readonly TopicSettings[]): Promise<void> {
+    const existing = new Map((await this.list()).map(({ name, partitions }) => [name, partitions]))
+    const missing = topics.filter(({ name }) => !existing.has(name))
+    if (missing.length > 0) {
+      const created = missing.map((settings) => ({ topic: settings.name, numPartitions: settings.partitions, configEntries: this.#configEntries(settings) }))
+      // False where another process was faster; what it made is checked as what was there before.
+      await this.#request(`creating topics ${missing.map(({ name }) => name).join(', ')}`, () => this.#admin.createTopics({ topics: created, waitForLeaders: true }))
+    }
+    for (const { name, partitions } of topics) {
+      const found = existing.get(name) ?? (await this.describe(name))?.partitions
+      if (found !== partitions)
+        throw new MeshError('FAILED_PRECONDITION', `topic "${name}" has ${found ?? 'no'} partitions, expected ${partitions}: recreate it, or set partitions to ${found ?? partitions}`, { field: 'partitions' })
+    }
+  }
+
+  #configEntries({ retentionMs, retentionBytes }: TopicSettings): { name: string; value: string }[] {
+    const entries = [
+      { name: 'cleanup.policy', value: 'delete' },
+      { name: 'retention.ms', value: String(retentionMs ?? -1) },
+      { name: 'retention.bytes', value: String(retentionBytes ?? -1) },
+    ]
+    // Whole segments are dropped, of a gigabyte where nothing is said: too large for a bound below that to mean anything.
+    if (retentionBytes !== undefined && retentionBytes < 4 << 30) entries.push({ name: 'segment.bytes', value: String(Math.max(1 << 20, Math.floor(retentionBytes / 4))) })
+    if (this.#maxBatchBytes > defaultMaxBatchBytes) entries.push({ name: 'max.message.bytes', value: String(this.#maxBatchBytes) })
+    return entries
+  }
+
+  async describe(name: string): Promise<TopicDescription | undefined> {
+    try {
+      const { topics } = await this.#request(`describing "${name}"`, () => this.#admin.fetchTopicMetadata({ topics: [name] }))
+      const found = topics.find((topic) => topic.name === name)
+      return found === undefined ? undefined : { name, partitions: found.partitions.length }
+    } catch (error) {
+      if (error instanceof MeshError && error.code === 'NOT_FOUND') return undefined
+      throw error
+    }
+  }
+
+  /** Without Kafka's own. */
+  async list(): Promise<readonly TopicDescription[]> {
+    const { topics } = await this.#request('listing topics', () => this.#admin.fetchTopicMetadata())
+    return topics.filter(({ name }) => !name.startsWith('__')).map(({ name, partitions }) => ({ name, partitions: partitions.length }))
+  }
+
+  async offsets(name: string): Promise<readonly { readonly partition: number; readonly earliest: bigint; readonly end: bigint }[]> {
+    const offsets = await this.#request(`reading the offsets of "${name}"`, () => this.#admin.fetchTopicOffsets(name))
+    return offsets.map(({ partition, low, high }) => ({ partition, earliest: BigInt(low), end: BigInt(high) })).toSorted((a, b) => a.partition - b.partition)
+  }
+
+  async #request<T>(what: string, request: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await request()
+      } catch (error) {
+        if (protocolType(error) === 'UNKNOWN_TOPIC_OR_PARTITION') throw new MeshError('NOT_FOUND', `${what}: the topic does not exist`, { cause: error, field: 'topic' })
+        if (!isBrokerAway(error) || attempt === attempts) throw kafkaError(error, what)
+        await pause(backoffMs(attempt, 1000), new AbortController().signal)
+      }
+    }
+  }
+}

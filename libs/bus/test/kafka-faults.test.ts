@@ -1,0 +1,177 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import kafkajs from 'kafkajs'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { startKafka } from '../../../test/brokers/kafka.ts'
+import { KafkaBus } from '../src/kafka/kafka-bus.ts'
+import type { Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
+import { recordsOf } from '../src/records.ts'
+import { copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
+
+const kafka = await startKafka({ withFaults: true })
+if ('skipped' in kafka) test.skip(`Kafka under faults: ${kafka.skipped}`, () => {})
+else
+  describe('Kafka under faults', { timeout: 60_000 }, () => {
+    const { brokers } = kafka
+    const faults = kafka.faults!
+    const partitions = 4
+    let bus: KafkaBus
+    let ends: (() => Promise<unknown>)[] = []
+
+    const startBus = async (): Promise<KafkaBus> => {
+      const started = new KafkaBus({ brokers, sessionTimeoutMs: 2000 })
+      await started.start(AbortSignal.timeout(20_000))
+      ends.push(() => started.drain())
+      return started
+    }
+    const topics = async (label: string): Promise<[string, string]> => {
+      await bus.topics.ensure([`${label}-in`, `${label}-out`].map((name) => ({ name, partitions })))
+      return [`${label}-in`, `${label}-out`]
+    }
+    const processor = async (on: KafkaBus, topic: string, group: string, handle: Handler, options: Partial<ProcessOptions> = {}): Promise<Processor> => {
+      const limits = { from: 'earliest', maxSliceRecords: 50, maxSliceBytes: 1 << 20, concurrency: 4, drainGraceMs: 2000 } as const
+      const made = on.process({ topics: [topic], group, ...limits, ...options }, handle)
+      await made.start(AbortSignal.timeout(20_000))
+      return made
+    }
+    /** Kept alive until the test ends. */
+    const copier = async (...args: readonly string[]): Promise<{ readonly child: ChildProcess; said(line: string): boolean }> => {
+      const child = spawn(process.execPath, [join(import.meta.dirname, 'kafka-copier.ts'), brokers.join(','), ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+      const lines: string[] = []
+      createInterface(child.stdout).on('line', (line) => lines.push(line))
+      ends.push(async () => child.kill('SIGKILL'))
+      await until(() => lines.includes('started'), 'the copier to start')
+      return { child, said: (line) => lines.includes(line) }
+    }
+    const written = async (topic: string): Promise<bigint> => (await bus.topics.offsets(topic)).reduce((sum, { end }) => sum + end, 0n)
+    const expectExactly = async (topic: string, count: number): Promise<void> => {
+      const rows = await readAll(bus, topic)
+      for (let partition = 0; partition < partitions; partition++)
+        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(Array.from({ length: count }, (_, i) => `p${partition}-${i}`))
+    }
+    const slowly = (topic: string): Handler => async (slice, signal) => {
+      await new Promise((resolve) => setTimeout(resolve, 2))
+      return copyTo(topic)(slice, signal)
+    }
+
+    beforeAll(async () => {
+      bus = await startBus()
+      ends = []
+    })
+    afterEach(async () => {
+      for (const end of ends.toReversed()) await end()
+      ends = []
+    })
+    afterAll(async () => {
+      await bus.drain()
+      await kafka.stop()
+    })
+
+    test('a process killed in the middle: the next one goes on, each record once', async () => {
+      const [input, output] = await topics('killed')
+      await fill(bus, input, partitions, 3000)
+      const first = await copier('killed', input, output)
+      await until(async () => (await written(output)) > 2000n, 'some output')
+      first.child.kill('SIGKILL')
+      await once(first.child, 'exit')
+      expect(await written(output)).toBeLessThan(12_000n)
+      const second = await copier('killed', input, output)
+      await until(() => second.said('done'), 'the second to finish', 40_000)
+      await expectExactly(output, 3000)
+    })
+
+    test('instances that join, leave and are killed under load: each record once, in order', async () => {
+      const [input, output] = await topics('rebalanced')
+      let sent = 0
+      const publish = async (): Promise<void> => {
+        await fill(bus, input, partitions, 100, sent)
+        sent += 100
+      }
+      const [one, two] = [await startBus(), await startBus()]
+      const first = await processor(one, input, 'rebalanced', slowly(output))
+      for (let i = 0; i < 5; i++) await publish()
+      const doomed = await copier('rebalanced', input, output)
+      let handled = 0
+      const second = await processor(two, input, 'rebalanced', (slice, signal) => (handled++, slowly(output)(slice, signal)))
+      await until(async () => {
+        await publish()
+        return handled > 10
+      }, 'the second to have work')
+      doomed.child.kill('SIGKILL')
+      for (let i = 0; i < 5; i++) await publish()
+      await first.drain()
+      await publish()
+      await until(async () => {
+        const lags = await second.lags()
+        return lags.length === partitions && lags.every(({ committedOffset }) => committedOffset === BigInt(sent))
+      }, 'the one that is left to finish')
+      await second.drain()
+      await expectExactly(output, sent)
+    })
+
+    test('fenced by another producer with its transactional id: joins anew, each record once', async () => {
+      const [input, output] = await topics('fenced')
+      const events: ProcessorEvent[] = []
+      const running = await processor(await startBus(), input, 'fenced', slowly(output), { onEvent: (event) => events.push(event) })
+      await fill(bus, input, partitions, 200)
+      const usurper = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }).producer({ transactionalId: `fenced-${input}-0`, idempotent: true, maxInFlightRequests: 1 })
+      await usurper.connect()
+      await (await usurper.transaction()).abort()
+      await usurper.disconnect()
+      await fill(bus, input, partitions, 200, 200)
+      await until(async () => (await running.lags()).filter(({ committedOffset }) => committedOffset === 400n).length === partitions, 'all to be committed')
+      expect(events.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['assigned', 'revoked']))
+      await expectExactly(output, 400)
+    })
+
+    test('records of overlapping aborted transactions are not seen', async () => {
+      const [, output] = await topics('aborted')
+      const client = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+      const producers = ['a', 'b', 'c'].map((name) => client.producer({ transactionalId: `overlap-${name}`, idempotent: true, maxInFlightRequests: 1 }))
+      for (const producer of producers) await producer.connect()
+      const [a, b, c] = await Promise.all(producers.map(async (producer) => producer.transaction()))
+      const send = async (to: typeof a, value: string): Promise<unknown> => to!.send({ topic: output, messages: [{ value, partition: 0 }] })
+      await send(a, 'aborted a1')
+      await send(b, 'aborted b1')
+      await send(c, 'kept c1')
+      await b!.abort()
+      await send(a, 'aborted a2')
+      await c!.commit()
+      await a!.abort()
+      for (const producer of producers) await producer.disconnect()
+      await bus.publish(output, recordsOf([{ key: 'k', value: 'kept d' }]))
+      expect(valuesOf(await readAll(bus, output)).toSorted()).toEqual(['kept c1', 'kept d'])
+    })
+
+    test('a broker killed and started again: what runs goes on, what starts meanwhile waits, each record once', async () => {
+      const [input, output] = await topics('outage')
+      const events: ProcessorEvent[] = []
+      const running = await processor(await startBus(), input, 'outage', slowly(output), { onEvent: (event) => events.push(event) })
+      let sent = 0
+      let stop = false
+      const publishing = (async () => {
+        while (!stop) {
+          await fill(bus, input, partitions, 20, sent)
+          sent += 20
+        }
+      })()
+      await until(async () => (await written(output)) > 200n, 'some output')
+      await faults.kill()
+      const late = new KafkaBus({ brokers })
+      ends.push(() => late.drain())
+      await expect(new KafkaBus({ brokers }).start(AbortSignal.timeout(500))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+      const starting = late.start(AbortSignal.timeout(40_000))
+      await until(() => events.some(({ kind }) => kind === 'disconnected'), 'the processor to say so')
+      await faults.restart()
+      await starting
+      const before = sent
+      await until(() => sent > before + 100, 'publishing to go on')
+      stop = true
+      await publishing
+      await until(async () => (await running.lags()).filter(({ committedOffset }) => committedOffset === BigInt(sent)).length === partitions, 'all to be committed')
+      expect(events.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['disconnected', 'connected']))
+      await expectExactly(output, sent)
+    })
+  })
