@@ -1,6 +1,7 @@
 export * from './descriptors.ts'
 export { cloudEventHeaders, deadlineHeader, type OutputEvents, type RecordHeaders } from './events/cloudevents.ts'
 export * from './events/event-reader.ts'
+export * from './events/event-writer.ts'
 export * from './events/input-schema.ts'
 export * from './frame.ts'
 export { reservedPrefix } from './frame-meta.ts'

@@ -1,6 +1,6 @@
 import { MeshError, type PassThroughHeaders, type RowMeta } from '@spillway/core'
 import type { JsonCursor } from './json-cursor.ts'
-import { parseRfc3339 } from './rfc3339.ts'
+import { maxTimeMs, parseRfc3339, rfc3339Writer } from './rfc3339.ts'
 
 /** Headers of a record; text. */
 export type RecordHeaders = Readonly<Record<string, string>>
@@ -153,23 +153,20 @@ export interface OutputEvents {
 
 /** Headers of output events, one a row: CloudEvents binary mode, the trace, and the input's headers that passed through. */
 export function cloudEventHeaders(meta: RowMeta, output: OutputEvents): RecordHeaders[] {
+  const timeText = rfc3339Writer()
   return meta.ids.map((id, row) => {
+    const timeMs = meta.eventTimesMs[row]!
     const headers: Record<string, string> = {
       ...meta.headers[row],
       ce_specversion: '1.0',
       ce_id: id,
       ce_type: output.type,
       ce_source: output.source,
-      ce_time: rfc3339(meta.eventTimesMs[row]!),
+      ce_time: timeText(Math.abs(timeMs) <= maxTimeMs ? timeMs : 0),
       'content-type': 'application/json',
     }
     const traceParent = meta.traceParents[row]!
     if (traceParent !== '') headers['traceparent'] = traceParent
     return headers
   })
-}
-
-/** The time as RFC 3339 text, to the ms; the epoch where it is none. */
-function rfc3339(timeMs: number): string {
-  return new Date(Math.abs(timeMs) <= 8.64e15 ? timeMs : 0).toISOString()
 }

