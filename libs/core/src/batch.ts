@@ -127,6 +127,10 @@ export function concatBatches(batches: readonly Batch[]): Batch {
   const [first] = batches
   if (first === undefined) throw new MeshError('INTERNAL', 'no batch to concatenate')
   if (batches.length === 1) return first
+  for (const { columns } of batches) {
+    const extra = [...columns.keys()].find((name) => !first.columns.has(name))
+    if (extra !== undefined) throw new MeshError('INTERNAL', `cannot concatenate batches of which only some have the column "${extra}"`)
+  }
   const columns = new Map<string, Tensor>()
   for (const name of first.columns.keys()) columns.set(name, concatTensors(batches.map((batch) => column(batch, name))))
   const meta: Partial<Record<keyof RowMeta, Column>> = {}
@@ -153,7 +157,8 @@ function concatColumns(columns: readonly Column[]): Column {
 /** The column called `name`. @throws MeshError INTERNAL where the batch has none. */
 export function column(batch: Batch, name: string): Tensor {
   const found = batch.columns.get(name)
-  if (found === undefined) throw new MeshError('INTERNAL', `the batch has no column "${name}" (it has ${[...batch.columns.keys()].join(', ') || 'none'})`)
+  if (found === undefined)
+    throw new MeshError('INTERNAL', `the batch has no column "${name}" (it has ${[...batch.columns.keys()].join(', ') || 'none'})`)
   return found
 }
 

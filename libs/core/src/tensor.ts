@@ -39,7 +39,10 @@ export function tensorElementCount(tensor: Tensor): number {
 /** Checks that data and shape agree. @throws MeshError INVALID_ARGUMENT naming both counts. */
 export function tensor(datatype: FixedDatatype, shape: readonly number[], data: FixedData): FixedTensor {
   if (elementCount(shape) !== data.length)
-    throw new MeshError('INVALID_ARGUMENT', `tensor of shape [${shape.join(', ')}] needs ${elementCount(shape)} elements, got ${data.length}`)
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      `tensor of shape [${shape.join(', ')}] needs ${elementCount(shape)} elements, got ${data.length}`,
+    )
   return { datatype, shape, data }
 }
 
@@ -100,7 +103,7 @@ export function concatTensors(tensors: readonly Tensor[]): Tensor {
   if (tensors.length === 1) return first
   let rows = 0
   for (const part of tensors) {
-    if (part.datatype !== first.datatype || part.shape.length !== first.shape.length || rowElements(part) !== rowElements(first))
+    if (part.datatype !== first.datatype || !sameRowShape(part.shape, first.shape))
       throw new MeshError('INTERNAL', `cannot concatenate ${describe(first)} and ${describe(part)}`)
     rows += part.shape[0]!
   }
@@ -113,6 +116,10 @@ export function concatTensors(tensors: readonly Tensor[]): Tensor {
     end += (part.data as FixedData).length
   }
   return { datatype: first.datatype, shape, data }
+}
+
+function sameRowShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, dimension) => dimension === 0 || size === b[dimension])
 }
 
 /** Typed arrays of one datatype hold the same element type, which their union type cannot say. */
