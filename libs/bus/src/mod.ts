@@ -1,3 +1,5 @@
 export * from './port.ts'
 export * from './records.ts'
 export * from './embedded/embedded-bus.ts'
+export * from './kafka/kafka-bus.ts'
+export { parseKafkaAddress } from './kafka/address.ts'

@@ -59,7 +59,14 @@ export interface ProcessOptions {
 
 export type ProcessorEvent =
   | { readonly kind: 'assigned' | 'revoked'; readonly partitions: readonly { readonly topic: string; readonly partition: number }[] }
-  | { readonly kind: 'retrying'; readonly topic: string; readonly partition: number; readonly attempt: number; readonly delayMs: number; readonly error: MeshError }
+  | {
+      readonly kind: 'retrying'
+      readonly topic: string
+      readonly partition: number
+      readonly attempt: number
+      readonly delayMs: number
+      readonly error: MeshError
+    }
   | { readonly kind: 'disconnected'; readonly error: MeshError }
   | { readonly kind: 'connected' }
 

@@ -107,21 +107,32 @@ export function recordsBytes(records: Records): number {
   const { count, values, keys, headers } = records
   let bytes = values.offsets[count]! - values.offsets[0]!
   if (keys) bytes += keys.offsets[count]! - keys.offsets[0]!
-  for (const named of headers ?? []) if (named) for (const name of Object.keys(named)) bytes += Buffer.byteLength(name) + Buffer.byteLength(named[name]!)
+  for (const named of headers ?? [])
+    if (named) for (const name of Object.keys(named)) bytes += Buffer.byteLength(name) + Buffer.byteLength(named[name]!)
   return bytes
 }
 
 /** @throws MeshError INVALID_ARGUMENT naming the first record over `maxRecordBytes`, or a column whose length is not `count`. */
 export function checkRecords(records: Records, maxRecordBytes: number): void {
   const { count, values, keys, timestampsMs, headers } = records
-  const lengths = { values: bytesCount(values), keys: keys ? bytesCount(keys) : count, timestampsMs: timestampsMs?.length ?? count, headers: headers?.length ?? count }
+  const lengths = {
+    values: bytesCount(values),
+    keys: keys ? bytesCount(keys) : count,
+    timestampsMs: timestampsMs?.length ?? count,
+    headers: headers?.length ?? count,
+  }
   for (const [name, length] of Object.entries(lengths)) {
-    if (length !== count) throw new MeshError('INVALID_ARGUMENT', `records.${name} has ${length} entries, expected ${count}`, { field: `records.${name}` })
+    if (length !== count)
+      throw new MeshError('INVALID_ARGUMENT', `records.${name} has ${length} entries, expected ${count}`, { field: `records.${name}` })
   }
   for (let i = 0; i < count; i++) {
     const bytes = recordBytes(records, i)
     if (bytes > maxRecordBytes)
-      throw new MeshError('INVALID_ARGUMENT', `record ${i} has ${bytes} bytes (key, value and headers), expected at most ${maxRecordBytes}`, { field: `records[${i}]` })
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        `record ${i} has ${bytes} bytes (key, value and headers), expected at most ${maxRecordBytes}`,
+        { field: `records[${i}]` },
+      )
   }
 }
 

@@ -1,11 +1,16 @@
 import { bytesAt } from '@spillway/core'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { chunkEnd, decodeChunk, encodeChunk, endWithin, runningSizes } from '../src/embedded/chunk.ts'
 import { recordBytes, recordsOf, sliceRecords } from '../src/records.ts'
 
 const row = fc.record(
-  { key: fc.uint8Array({ maxLength: 9 }), value: fc.uint8Array({ maxLength: 20 }), headers: fc.dictionary(fc.string(), fc.string({ unit: 'grapheme' })), timestampMs: fc.nat() },
+  {
+    key: fc.uint8Array({ maxLength: 9 }),
+    value: fc.uint8Array({ maxLength: 20 }),
+    headers: fc.dictionary(fc.string(), fc.string({ unit: 'grapheme' })),
+    timestampMs: fc.nat(),
+  },
   { requiredKeys: ['value'] },
 )
 

@@ -30,7 +30,9 @@ describe('embedded bus and processes', { timeout: 40_000 }, () => {
   })
 
   function launch(round: number, mode: 'work' | 'hold'): { child: ChildProcess; lines: string[]; exited: Promise<unknown> } {
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'embedded-child.ts'), path, String(round), mode], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [join(import.meta.dirname, 'embedded-child.ts'), path, String(round), mode], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     children.push(child)
     const lines: string[] = []
     createInterface({ input: child.stdout! }).on('line', (line) => lines.push(line))
@@ -84,7 +86,10 @@ describe('embedded bus and processes', { timeout: 40_000 }, () => {
     const { child, lines, exited } = launch(0, 'hold')
     await until(() => lines.includes('open'), 'the child to open the file')
     const refused = new EmbeddedBus({ path })
-    await expect(refused.start(signal)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION', message: expect.stringContaining(`process ${child.pid} `) })
+    await expect(refused.start(signal)).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining(`process ${child.pid} `),
+    })
     await refused.drain()
     child.kill('SIGKILL')
     await exited
@@ -97,7 +102,10 @@ describe('embedded bus and processes', { timeout: 40_000 }, () => {
     const first = new EmbeddedBus({ path })
     await first.start(signal)
     const second = new EmbeddedBus({ path })
-    await expect(second.start(signal)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION', message: expect.stringContaining(`process ${process.pid} `) })
+    await expect(second.start(signal)).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining(`process ${process.pid} `),
+    })
     await first.topics.ensure([{ name: 'still', partitions: 1 }])
     await expect(new EmbeddedBus({ path }).start(signal)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
     await first.drain()

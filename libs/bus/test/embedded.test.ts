@@ -11,6 +11,19 @@ import { copyTo, fill, gate, readAll, sliceRows, until, valuesOf } from './confo
 const signal = AbortSignal.timeout(600_000)
 const limits = { from: 'earliest', maxSliceRecords: 100, maxSliceBytes: 1 << 20, concurrency: 4 } as const
 
+/** Processes until the group has no lag, and gives the values it was offered. */
+async function offered(bus: EmbeddedBus, options: Pick<ProcessOptions, 'topics' | 'group'>): Promise<string[]> {
+  const values: string[] = []
+  const processor = bus.process({ ...limits, ...options }, (slice) => {
+    values.push(...valuesOf(sliceRows(slice)))
+    return Promise.resolve({ writes: [] })
+  })
+  await processor.start(signal)
+  await until(async () => (await processor.lags()).every((lag) => lag.committedOffset === lag.endOffset), 'no lag')
+  await processor.drain()
+  return values
+}
+
 describe('embedded bus', () => {
   let folder: string
   let path: string
@@ -33,19 +46,6 @@ describe('embedded bus', () => {
     return bus
   }
 
-  /** Processes until the group has no lag, and gives the values it was offered. */
-  async function offered(bus: EmbeddedBus, options: Pick<ProcessOptions, 'topics' | 'group'>): Promise<string[]> {
-    const values: string[] = []
-    const processor = bus.process({ ...limits, ...options }, (slice) => {
-      values.push(...valuesOf(sliceRows(slice)))
-      return Promise.resolve({ writes: [] })
-    })
-    await processor.start(signal)
-    await until(async () => (await processor.lags()).every((lag) => lag.committedOffset === lag.endOffset), 'no lag')
-    await processor.drain()
-    return values
-  }
-
   test('topics, records, positions and offsets are there after a restart', async () => {
     const first = await open()
     await first.topics.ensure([{ name: 'events', partitions: 2 }])
@@ -61,7 +61,10 @@ describe('embedded bus', () => {
 
   test('retention by size keeps at least that much, drops the oldest, and a group that is behind starts at the earliest', async () => {
     const bus = await open({ retentionSweepMs: 10 })
-    await bus.topics.ensure([{ name: 'small', partitions: 1, retentionBytes: 100_000 }, { name: 'kept', partitions: 1 }])
+    await bus.topics.ensure([
+      { name: 'small', partitions: 1, retentionBytes: 100_000 },
+      { name: 'kept', partitions: 1 },
+    ])
     const behind = { topics: ['small'], group: 'behind' }
     await offered(bus, behind)
     for (let i = 0; i < 100; i++) {
@@ -114,7 +117,9 @@ describe('embedded bus', () => {
   test('more than may wait is RESOURCE_EXHAUSTED; what was taken is written', async () => {
     const bus = await open({ maxPendingBytes: 50_000 })
     await bus.topics.ensure([{ name: 'events', partitions: 1 }])
-    const results = await Promise.allSettled(Array.from({ length: 20 }, () => bus.publish('events', recordsOf([{ value: new Uint8Array(10_000) }]))))
+    const results = await Promise.allSettled(
+      Array.from({ length: 20 }, () => bus.publish('events', recordsOf([{ value: new Uint8Array(10_000) }]))),
+    )
     const refused = results.filter((result) => result.status === 'rejected')
     expect(refused.length).toBeGreaterThan(5)
     for (const result of refused) expect(result.reason).toMatchObject({ code: 'RESOURCE_EXHAUSTED' })
@@ -178,8 +183,14 @@ describe('embedded bus', () => {
     await expect(early.publish('t', recordsOf([{ value: 'v' }]))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     await early.drain()
     const bus = await open()
-    await expect(bus.topics.ensure([{ name: 'no/slash', partitions: 1 }])).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'name' })
-    await expect(bus.topics.ensure([{ name: 'none', partitions: 0 }])).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'partitions' })
+    await expect(bus.topics.ensure([{ name: 'no/slash', partitions: 1 }])).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      field: 'name',
+    })
+    await expect(bus.topics.ensure([{ name: 'none', partitions: 0 }])).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      field: 'partitions',
+    })
     await bus.drain()
     await expect(bus.topics.list()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
   })

@@ -1,7 +1,18 @@
 import { bytesAt, textAt } from '@spillway/core'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { checkRecords, choosePartitions, concatRecords, keyPartition, murmur2, recordBytes, recordsBytes, recordsOf, sliceRecords, takeRecords } from '../src/records.ts'
+import {
+  checkRecords,
+  choosePartitions,
+  concatRecords,
+  keyPartition,
+  murmur2,
+  recordBytes,
+  recordsBytes,
+  recordsOf,
+  sliceRecords,
+  takeRecords,
+} from '../src/records.ts'
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
 
@@ -36,7 +47,13 @@ test('slice, take and concat agree with the rows', () => {
     fc.property(fc.array(row, { maxLength: 12 }), fc.nat(12), (rows, at) => {
       const records = recordsOf(rows)
       const cut = Math.min(at, rows.length)
-      const joined = concatRecords([sliceRecords(records, 0, cut), takeRecords(records, Array.from({ length: rows.length - cut }, (_, i) => cut + i))])
+      const joined = concatRecords([
+        sliceRecords(records, 0, cut),
+        takeRecords(
+          records,
+          Array.from({ length: rows.length - cut }, (_, i) => cut + i),
+        ),
+      ])
       checkRecords(joined, 10_000)
       expect(joined.count).toBe(rows.length)
       for (const [i, expected] of rows.entries()) {
@@ -53,5 +70,7 @@ test('slice, take and concat agree with the rows', () => {
 test('checkRecords names the column or record that is wrong', () => {
   const records = recordsOf([{ value: 'a' }, { value: 'too long' }])
   expect(() => checkRecords(records, 4)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT', field: 'records[1]' }))
-  expect(() => checkRecords({ ...records, timestampsMs: new Float64Array(1) }, 100)).toThrow(expect.objectContaining({ field: 'records.timestampsMs' }))
+  expect(() => checkRecords({ ...records, timestampsMs: new Float64Array(1) }, 100)).toThrow(
+    expect.objectContaining({ field: 'records.timestampsMs' }),
+  )
 })

@@ -65,7 +65,8 @@ export function encodeChunk(records: Records, sizes: Uint32Array, acceptedMs: nu
   const flags = (keys ? withKeys : 0) | (headers ? withHeaders : 0)
   new Uint32Array(chunk.buffer, 0, 6).set([format, flags, count, valueBytes.byteLength, keyBytes.byteLength, headers?.byteLength ?? 0])
   const timestamps = new Float64Array(chunk.buffer, headBytes, count)
-  if (records.timestampsMs) for (let i = 0; i < count; i++) timestamps[i] = Number.isNaN(records.timestampsMs[i]) ? acceptedMs : records.timestampsMs[i]!
+  if (records.timestampsMs)
+    for (let i = 0; i < count; i++) timestamps[i] = Number.isNaN(records.timestampsMs[i]) ? acceptedMs : records.timestampsMs[i]!
   else timestamps.fill(acceptedMs)
   let at = headBytes + 8 * count
   for (const table of [sizes, values.offsets, ...(keys ? [keys.offsets] : [])]) {

@@ -80,7 +80,8 @@ export class Committer {
 
   private takeTurn(): Pending[] {
     let [count, bytes] = [0, 0]
-    while (count < this.queue.length && (count === 0 || bytes + this.queue[count]!.bytes <= maxTurnBytes)) bytes += this.queue[count++]!.bytes
+    while (count < this.queue.length && (count === 0 || bytes + this.queue[count]!.bytes <= maxTurnBytes))
+      bytes += this.queue[count++]!.bytes
     this.pendingBytes -= bytes
     return this.queue.splice(0, count)
   }
@@ -103,7 +104,8 @@ export class Committer {
       const nowMs = this.clock.nowMs()
       this.store.transaction(() => {
         for (const [log, parts] of byLog) grown.push([log, this.store.append(log, concatRecords(parts), nowMs)])
-        for (const { commit } of turn) if (commit.position) this.store.setPosition(commit.position.group, commit.position.log, commit.position.next)
+        for (const { commit } of turn)
+          if (commit.position) this.store.setPosition(commit.position.group, commit.position.log, commit.position.next)
       })
     } catch (thrown) {
       const error = MeshError.from(thrown)
@@ -114,7 +116,7 @@ export class Committer {
     for (const [index, pending] of turn.entries()) pending.resolve(bases[index]!)
     for (const log of byLog.keys()) {
       this.onAppended(log)
-      for (const wake of [...log.waiting]) wake()
+      for (const wake of log.waiting) wake()
     }
   }
 }

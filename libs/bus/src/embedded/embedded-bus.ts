@@ -1,6 +1,18 @@
 import { type Clock, MeshError, systemClock } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import type { Bus, Guarantee, Handler, Lag, ProcessOptions, Processor, RecordPosition, Records, Slice, Subscription, TopicAdmin } from '../port.ts'
+import type {
+  Bus,
+  Guarantee,
+  Handler,
+  Lag,
+  ProcessOptions,
+  Processor,
+  RecordPosition,
+  Records,
+  Slice,
+  Subscription,
+  TopicAdmin,
+} from '../port.ts'
 import { Committer } from './committer.ts'
 import { EmbeddedProcessor } from './embedded-processor.ts'
 import type { Engine } from './engine.ts'
@@ -72,7 +84,10 @@ export class EmbeddedBus implements Bus {
     const routed = router.route({ topic, records })
     const { maxPendingBytes = 64 << 20 } = this.options
     if (committer.pendingBytes > maxPendingBytes)
-      throw new MeshError('RESOURCE_EXHAUSTED', `${committer.pendingBytes} bytes wait to be written, more than ${maxPendingBytes}: publish more slowly`)
+      throw new MeshError(
+        'RESOURCE_EXHAUSTED',
+        `${committer.pendingBytes} bytes wait to be written, more than ${maxPendingBytes}: publish more slowly`,
+      )
     if (routed.length === 0) return []
     const bases = await committer.submit({ appends: routed })
     const positions = new Array<RecordPosition>(records.count)
@@ -89,7 +104,12 @@ export class EmbeddedBus implements Bus {
   }
 
   process(options: ProcessOptions, handle: Handler): Processor {
-    const processor = new EmbeddedProcessor(() => this.engine(), options, handle, (drained) => this.processors.delete(drained))
+    const processor = new EmbeddedProcessor(
+      () => this.engine(),
+      options,
+      handle,
+      (drained) => this.processors.delete(drained),
+    )
     this.processors.add(processor)
     return processor
   }

@@ -58,7 +58,13 @@ export class EmbeddedProcessor implements Processor {
       this.unclaim(engine)
       throw thrown
     }
-    this.lanes = logs.map((log) => ({ log, reader: new LogReader(engine.store, log), next: this.stored(engine, log), attempts: 0, slice: undefined }))
+    this.lanes = logs.map((log) => ({
+      log,
+      reader: new LogReader(engine.store, log),
+      next: this.stored(engine, log),
+      attempts: 0,
+      slice: undefined,
+    }))
     this.emit({ kind: 'assigned', partitions: this.partitions() })
     this.running = Promise.all(this.lanes.map((lane) => this.run(engine, lane)))
   }
@@ -111,7 +117,9 @@ export class EmbeddedProcessor implements Processor {
     const { group, topics } = this.options
     const claims = topics.map((topic) => `${group} ${topic}`)
     if (claims.some((claim) => engine.claims.has(claim)))
-      throw new MeshError('FAILED_PRECONDITION', `group "${group}" already processes ${topics.join(', ')}: give this one another group`, { field: 'group' })
+      throw new MeshError('FAILED_PRECONDITION', `group "${group}" already processes ${topics.join(', ')}: give this one another group`, {
+        field: 'group',
+      })
     for (const claim of claims) engine.claims.add(claim)
     this.claims = claims
   }

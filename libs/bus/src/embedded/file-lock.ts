@@ -24,7 +24,9 @@ export function lockFile(path: string): FileLock {
   } catch (thrown) {
     lock.close()
     if ((thrown as { errcode?: number }).errcode !== sqliteBusy) throw thrown
-    throw new MeshError('FAILED_PRECONDITION', `${path} is in use by ${readHolder(path)}: stop it, or give this one a file of its own`, { cause: thrown })
+    throw new MeshError('FAILED_PRECONDITION', `${path} is in use by ${readHolder(path)}: stop it, or give this one a file of its own`, {
+      cause: thrown,
+    })
   }
   return { release: () => lock.close() }
 }

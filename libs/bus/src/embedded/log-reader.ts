@@ -43,7 +43,10 @@ export class LogReader {
 
   private missing(offset: number): MeshError {
     const { topic, partition } = this.log
-    return new MeshError('DATA_LOSS', `${topic}/${partition} has no record at offset ${offset}: the file is damaged; restore it, or start with a new one`)
+    return new MeshError(
+      'DATA_LOSS',
+      `${topic}/${partition} has no record at offset ${offset}: the file is damaged; restore it, or start with a new one`,
+    )
   }
 
   private *chunks(offset: number): Generator<Chunk> {

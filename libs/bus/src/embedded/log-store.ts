@@ -140,7 +140,7 @@ export class LogStore {
   /** Within a transaction; the caller puts `end` and `bytes` into the log once that is committed. */
   append(log: Log, records: Records, acceptedMs: number): { readonly end: number; readonly bytes: number } {
     const sizes = runningSizes(records)
-    for (let start = 0; start < records.count; ) {
+    for (let start = 0; start < records.count;) {
       const end = chunkEnd(sizes, start)
       const data = encodeChunk(sliceRecords(records, start, end), sizes.subarray(start, end + 1), acceptedMs)
       this.statements.addChunk.run(log.id, log.end + start, end - start, sizes[end]! - sizes[start]!, acceptedMs, data)
@@ -225,7 +225,8 @@ function newLog(settings: TopicSettings, id: number, partition: number, state: P
 
 function checkFormat(path: string, database: DatabaseSync): void {
   const found = database.prepare("SELECT value FROM bus_meta WHERE name = 'format'").get()?.['value']
-  if (found !== '1') throw new MeshError('FAILED_PRECONDITION', `${path} has bus format ${String(found)}, expected 1: start with a new file`)
+  if (found !== '1')
+    throw new MeshError('FAILED_PRECONDITION', `${path} has bus format ${String(found)}, expected 1: start with a new file`)
 }
 
 /** https://www.sqlite.org/rescode.html: 13 is FULL, 26 NOTADB, 11 CORRUPT; the low byte is the primary code. */
@@ -234,6 +235,7 @@ function asStoreError(thrown: unknown, path?: string): MeshError {
   const code = Number(thrown.errcode) & 0xff
   const where = path === undefined ? 'the bus file' : path
   if (code === 13) return new MeshError('RESOURCE_EXHAUSTED', `${where}: the disk is full`, { cause: thrown })
-  if (code === 26 || code === 11) return new MeshError('FAILED_PRECONDITION', `${where} is no intact bus file: ${thrown.message}`, { cause: thrown })
+  if (code === 26 || code === 11)
+    return new MeshError('FAILED_PRECONDITION', `${where} is no intact bus file: ${thrown.message}`, { cause: thrown })
   return new MeshError('UNAVAILABLE', `${where}: ${thrown.message}`, { cause: thrown })
 }

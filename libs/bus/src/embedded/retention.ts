@@ -53,7 +53,7 @@ export class Retention {
   }
 
   private async sweep(): Promise<void> {
-    for (const topic of [...this.store.topics.values()]) {
+    for (const topic of this.store.topics.values()) {
       for (const log of topic.logs) {
         while (!this.stopping.signal.aborted && this.dropTurn(log)) await turn()
       }

@@ -33,7 +33,9 @@ export class Router {
     const { name, logs } = this.topic(write.topic)
     checkRecords(records, this.maxRecordBytes)
     if (partition !== undefined && logs[partition] === undefined)
-      throw new MeshError('INVALID_ARGUMENT', `topic "${name}" has no partition ${partition}, expected 0 to ${logs.length - 1}`, { field: 'partition' })
+      throw new MeshError('INVALID_ARGUMENT', `topic "${name}" has no partition ${partition}, expected 0 to ${logs.length - 1}`, {
+        field: 'partition',
+      })
     if (records.count === 0) return []
     if (partition !== undefined || logs.length === 1) return [{ log: logs[partition ?? 0]!, records }]
     const indices = new Map<number, number[]>()

@@ -21,7 +21,11 @@ export class EmbeddedTopics implements TopicAdmin {
       const partitions = store.topics.get(settings.name)?.logs.length ?? missing.get(settings.name)?.partitions
       if (partitions === undefined) missing.set(settings.name, settings)
       else if (partitions !== settings.partitions)
-        throw new MeshError('FAILED_PRECONDITION', `topic "${settings.name}" has ${partitions} partitions, expected ${settings.partitions}: use another name, or that count`, { field: 'partitions' })
+        throw new MeshError(
+          'FAILED_PRECONDITION',
+          `topic "${settings.name}" has ${partitions} partitions, expected ${settings.partitions}: use another name, or that count`,
+          { field: 'partitions' },
+        )
     }
     if (missing.size > 0) store.createTopics([...missing.values()])
   }
@@ -48,7 +52,11 @@ function describeTopic(topic: Topic): TopicDescription {
 /** Names: Apache Kafka, clients/.../common/internals/Topic.java. */
 function checkSettings({ name, partitions }: TopicSettings): void {
   if (!/^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$/.test(name))
-    throw new MeshError('INVALID_ARGUMENT', `"${name}" is no topic name: use 1 to 249 letters, digits, dots, underscores and hyphens`, { field: 'name' })
+    throw new MeshError('INVALID_ARGUMENT', `"${name}" is no topic name: use 1 to 249 letters, digits, dots, underscores and hyphens`, {
+      field: 'name',
+    })
   if (!Number.isInteger(partitions) || partitions < 1 || partitions > maxPartitions)
-    throw new MeshError('INVALID_ARGUMENT', `topic "${name}": partitions is ${partitions}, expected 1 to ${maxPartitions}`, { field: 'partitions' })
+    throw new MeshError('INVALID_ARGUMENT', `topic "${name}": partitions is ${partitions}, expected 1 to ${maxPartitions}`, {
+      field: 'partitions',
+    })
 }

@@ -25,38 +25,43 @@ export function deliveryTests(makeHarness: MakeHarness): void {
       await until(async () => (await processor.lags())[0]!.committedOffset === 10n, 'the fourth attempt')
       expect(offered).toEqual(new Array(4).fill('0,1,2,3,4,5,6,7,8,9'))
       expect(retries.map((event) => event.attempt)).toEqual([1, 2, 3])
-      for (const event of retries) expect(event).toMatchObject({ topic: input, partition: 0, error: { code: 'UNAVAILABLE', message: `attempt ${event.attempt}` } })
+      for (const event of retries)
+        expect(event).toMatchObject({ topic: input, partition: 0, error: { code: 'UNAVAILABLE', message: `attempt ${event.attempt}` } })
       expect(retries[0]!.delayMs).toBeGreaterThan(0)
       expect(retries[2]!.delayMs).toBeGreaterThan(retries[0]!.delayMs)
       expect(valuesOf(await readAll(fixture.bus, output))).toHaveLength(10)
     })
 
-    test.each(['an unknown topic', 'a partition that is not there', 'an oversized record'])('outputs with %s: none of them is visible, the slice is offered again', async (flaw) => {
-      const [input, output] = [await fixture.topic('in'), await fixture.topic('out')]
-      await fill(fixture.bus, input, 1, 3)
-      const wrong = {
-        'an unknown topic': { topic: fixture.unique('unknown'), records: recordsOf([{ value: 'v' }]) },
-        'a partition that is not there': { topic: output, partition: 7, records: recordsOf([{ value: 'v' }]) },
-        'an oversized record': { topic: output, records: recordsOf([{ value: new Uint8Array(fixture.bus.maxRecordBytes + 1) }]) },
-      }[flaw]!
-      const retries: Retrying[] = []
-      let attempts = 0
-      const handle: Handler = (slice) => {
-        const right = { topic: output, partition: 0, records: slice.records }
-        return Promise.resolve({ writes: ++attempts <= 2 ? [right, wrong] : [right] })
-      }
-      const options = { onEvent: (event: ProcessorEvent) => void (event.kind === 'retrying' && retries.push(event)) }
-      const processor = await fixture.processor([input], fixture.unique('group'), handle, options)
-      await until(async () => (await processor.lags())[0]!.committedOffset === 3n, 'the third attempt')
-      expect(retries.length).toBe(2)
-      expect(retries[0]!.error.code).toBe(flaw === 'an unknown topic' ? 'NOT_FOUND' : 'INVALID_ARGUMENT')
-      expect(valuesOf(await readAll(fixture.bus, output))).toEqual(['p0-0', 'p0-1', 'p0-2'])
-    })
+    test.each(['an unknown topic', 'a partition that is not there', 'an oversized record'])(
+      'outputs with %s: none of them is visible, the slice is offered again',
+      async (flaw) => {
+        const [input, output] = [await fixture.topic('in'), await fixture.topic('out')]
+        await fill(fixture.bus, input, 1, 3)
+        const wrong = {
+          'an unknown topic': { topic: fixture.unique('unknown'), records: recordsOf([{ value: 'v' }]) },
+          'a partition that is not there': { topic: output, partition: 7, records: recordsOf([{ value: 'v' }]) },
+          'an oversized record': { topic: output, records: recordsOf([{ value: new Uint8Array(fixture.bus.maxRecordBytes + 1) }]) },
+        }[flaw]!
+        const retries: Retrying[] = []
+        let attempts = 0
+        const handle: Handler = (slice) => {
+          const right = { topic: output, partition: 0, records: slice.records }
+          return Promise.resolve({ writes: ++attempts <= 2 ? [right, wrong] : [right] })
+        }
+        const options = { onEvent: (event: ProcessorEvent) => void (event.kind === 'retrying' && retries.push(event)) }
+        const processor = await fixture.processor([input], fixture.unique('group'), handle, options)
+        await until(async () => (await processor.lags())[0]!.committedOffset === 3n, 'the third attempt')
+        expect(retries.length).toBe(2)
+        expect(retries[0]!.error.code).toBe(flaw === 'an unknown topic' ? 'NOT_FOUND' : 'INVALID_ARGUMENT')
+        expect(valuesOf(await readAll(fixture.bus, output))).toEqual(['p0-0', 'p0-1', 'p0-2'])
+      },
+    )
 
     test('a partition that fails does not hold up the others', async () => {
       const [input, output] = [await fixture.topic('in', 3), await fixture.topic('out', 3)]
       await fill(fixture.bus, input, 3, 20)
-      const handle: Handler = (slice, signal) => (slice.partition === 1 ? Promise.reject(new MeshError('UNAVAILABLE', 'away')) : copyTo(output)(slice, signal))
+      const handle: Handler = (slice, signal) =>
+        slice.partition === 1 ? Promise.reject(new MeshError('UNAVAILABLE', 'away')) : copyTo(output)(slice, signal)
       const processor = await fixture.processor([input], fixture.unique('group'), handle, { concurrency: 1 })
       await until(async () => (await processor.lags()).filter((lag) => lag.committedOffset === 20n).length === 2, 'the other partitions')
       expect((await processor.lags()).find((lag) => lag.partition === 1)).toMatchObject({ committedOffset: 0n, endOffset: 20n })
@@ -69,7 +74,8 @@ export function deliveryTests(makeHarness: MakeHarness): void {
       await fill(fixture.bus, input, 2, 100)
       const group = fixture.unique('group')
       let slices = 0
-      const failing: Handler = (slice, signal) => (++slices > 6 ? Promise.reject(new MeshError('INTERNAL', 'broken')) : copyTo(output)(slice, signal))
+      const failing: Handler = (slice, signal) =>
+        ++slices > 6 ? Promise.reject(new MeshError('INTERNAL', 'broken')) : copyTo(output)(slice, signal)
       const first = await fixture.processor([input], group, failing, { maxSliceRecords: 10 })
       await until(() => slices > 6, 'the failure')
       await first.drain()
@@ -77,7 +83,10 @@ export function deliveryTests(makeHarness: MakeHarness): void {
       const second = await fixture.processor([input], group, copyTo(output), { maxSliceRecords: 10 })
       await until(async () => (await second.lags()).every((lag) => lag.committedOffset === 100n), 'the rest')
       const rows = await readAll(fixture.bus, output)
-      for (const partition of [0, 1]) expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(Array.from({ length: 100 }, (_, i) => `p${partition}-${i}`))
+      for (const partition of [0, 1])
+        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(
+          Array.from({ length: 100 }, (_, i) => `p${partition}-${i}`),
+        )
     })
 
     test('drain finishes and commits what is in flight, takes no more, and may be called again', async () => {
@@ -145,7 +154,9 @@ export function deliveryTests(makeHarness: MakeHarness): void {
       await until(async () => (await processor.lags()).every((lag) => lag.committedOffset === 2500n), 'all records', 35_000)
       const rows = await readAll(fixture.bus, output)
       for (let partition = 0; partition < partitions; partition++)
-        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(Array.from({ length: 2500 }, (_, i) => `p${partition}-${i}`))
+        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(
+          Array.from({ length: 2500 }, (_, i) => `p${partition}-${i}`),
+        )
     })
   })
 }

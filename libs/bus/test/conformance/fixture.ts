@@ -120,6 +120,10 @@ export interface Fixture {
   processor(topics: readonly string[], group: string, handle: Handler, options?: Partial<ProcessOptions>, bus?: Bus): Promise<Processor>
 }
 
+function unique(label: string): string {
+  return `${label}-${randomUUID().slice(0, 8)}`
+}
+
 export function useFixture(makeHarness: MakeHarness): Fixture {
   let harness: BusHarness
   let processors: Processor[]
@@ -131,7 +135,6 @@ export function useFixture(makeHarness: MakeHarness): Fixture {
     await Promise.all(processors.map((processor) => processor.drain()))
     await harness.close()
   })
-  const unique = (label: string): string => `${label}-${randomUUID().slice(0, 8)}`
   return {
     get harness() {
       return harness

@@ -23,11 +23,13 @@ export function instanceTests(makeHarness: MakeHarness): void {
       const [input, output] = [await fixture.topic('in', partitions), await fixture.topic('out', partitions)]
       const group = fixture.unique('group')
       const handled = [0, 0]
-      const counting = (instance: number): Handler => async (slice, signal) => {
-        handled[instance]! += slice.records.count
-        await new Promise((resolve) => setTimeout(resolve, 2))
-        return copyTo(output)(slice, signal)
-      }
+      const counting =
+        (instance: number): Handler =>
+        async (slice, signal) => {
+          handled[instance]! += slice.records.count
+          await new Promise((resolve) => setTimeout(resolve, 2))
+          return copyTo(output)(slice, signal)
+        }
       const leaving = await fixture.processor([input], group, counting(0), { maxSliceRecords: 20 })
       const staying = await fixture.processor([input], group, counting(1), { maxSliceRecords: 20 }, second)
       let sent = 0
@@ -48,7 +50,9 @@ export function instanceTests(makeHarness: MakeHarness): void {
       }, 'the one that stays to finish')
       const rows = await readAll(fixture.bus, output)
       for (let partition = 0; partition < partitions; partition++)
-        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(Array.from({ length: sent }, (_, i) => `p${partition}-${i}`))
+        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(
+          Array.from({ length: sent }, (_, i) => `p${partition}-${i}`),
+        )
     })
   })
 }

@@ -1,11 +1,15 @@
 import { MeshError } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
-import type { ProcessorEvent, Records } from '../../src/port.ts'
+import type { Handler, Outputs, ProcessorEvent, Records } from '../../src/port.ts'
 import { recordBytes, recordsOf, sliceRecords } from '../../src/records.ts'
 import { copyTo, fill, keysByPartition, type MakeHarness, readAll, sliceRows, until, useFixture, valuesOf } from './fixture.ts'
 
 function sequence(partition: number, count: number, first = 0): string[] {
   return Array.from({ length: count }, (_, i) => `p${partition}-${first + i}`)
+}
+
+function answerNothing(): Promise<Outputs> {
+  return Promise.resolve({ writes: [] })
 }
 
 export function processTests(makeHarness: MakeHarness): void {
@@ -15,13 +19,20 @@ export function processTests(makeHarness: MakeHarness): void {
     test('every record once, in order on its partition, with its key, headers and time', async () => {
       const [input, output] = [await fixture.topic('in', 3), await fixture.topic('out', 3)]
       await fill(fixture.bus, input, 3, 250)
-      await fixture.bus.publish(input, recordsOf([{ key: keysByPartition(3)[0]!, value: 'p0-250', headers: { a: 'b' }, timestampMs: 1234 }]))
+      await fixture.bus.publish(
+        input,
+        recordsOf([{ key: keysByPartition(3)[0]!, value: 'p0-250', headers: { a: 'b' }, timestampMs: 1234 }]),
+      )
       const processor = await fixture.processor([input], fixture.unique('group'), copyTo(output))
       await until(async () => (await processor.lags()).every((lag) => lag.committedOffset === lag.endOffset), 'all to be committed')
       const rows = await readAll(fixture.bus, output)
       for (let partition = 0; partition < 3; partition++)
         expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(sequence(partition, partition === 0 ? 251 : 250))
-      expect(rows.find((row) => row.value === 'p0-250')).toMatchObject({ key: keysByPartition(3)[0], headers: { a: 'b' }, timestampMs: 1234 })
+      expect(rows.find((row) => row.value === 'p0-250')).toMatchObject({
+        key: keysByPartition(3)[0],
+        headers: { a: 'b' },
+        timestampMs: 1234,
+      })
     })
 
     test('records published while it waits are offered', async () => {
@@ -40,20 +51,25 @@ export function processTests(makeHarness: MakeHarness): void {
       await fill(fixture.bus, input, 1, 1)
       const keys = keysByPartition(4)
       const records = recordsOf(keys.map((key) => ({ key, value: key })))
-      const handle = () => Promise.resolve({ writes: [{ topic: aimed, partition: 3, records }, { topic: keyed, records }] })
+      const handle = () =>
+        Promise.resolve({
+          writes: [
+            { topic: aimed, partition: 3, records },
+            { topic: keyed, records },
+          ],
+        })
       const processor = await fixture.processor([input], fixture.unique('group'), handle)
       await until(async () => (await processor.lags())[0]!.committedOffset === 1n, 'the commit')
       expect((await readAll(fixture.bus, aimed)).map((row) => row.partition)).toEqual([3, 3, 3, 3])
       const rows = await readAll(fixture.bus, keyed)
-      expect(rows.map((row) => keys[row.partition]).toSorted()).toEqual(rows.map((row) => row.value).toSorted())
+      expect(rows.map((row) => keys[row.partition]!).toSorted()).toEqual(rows.map((row) => row.value).toSorted())
     })
 
     test('empty outputs advance the position', async () => {
       const input = await fixture.topic('in')
       await fill(fixture.bus, input, 1, 30)
       const group = fixture.unique('group')
-      const handle = () => Promise.resolve({ writes: [] })
-      const processor = await fixture.processor([input], group, handle, { maxSliceRecords: 10 })
+      const processor = await fixture.processor([input], group, answerNothing, { maxSliceRecords: 10 })
       await until(async () => (await processor.lags())[0]!.committedOffset === 30n, 'the commits')
       await processor.drain()
       await fill(fixture.bus, input, 1, 1, 30)
@@ -119,7 +135,9 @@ export function processTests(makeHarness: MakeHarness): void {
       await fill(fixture.bus, right, 2, 40, 1000)
       const processor = await fixture.processor([left, right], fixture.unique('group'), copyTo(output))
       await until(async () => (await processor.lags()).every((lag) => lag.committedOffset === 40n), 'both topics')
-      expect((await processor.lags()).map((lag) => `${lag.topic}/${lag.partition}`).toSorted()).toEqual([`${left}/0`, `${left}/1`, `${right}/0`, `${right}/1`].toSorted())
+      expect((await processor.lags()).map((lag) => `${lag.topic}/${lag.partition}`).toSorted()).toEqual(
+        [`${left}/0`, `${left}/1`, `${right}/0`, `${right}/1`].toSorted(),
+      )
       const rows = await readAll(fixture.bus, output)
       for (const partition of [0, 1]) {
         const values = valuesOf(rows.filter((row) => row.partition === partition))
@@ -140,7 +158,9 @@ export function processTests(makeHarness: MakeHarness): void {
       const input = await fixture.topic('in')
       const outputs = [await fixture.topic('out-1'), await fixture.topic('out-2')]
       await fill(fixture.bus, input, 1, 50)
-      const processors = await Promise.all(outputs.map((output) => fixture.processor([input], fixture.unique('group'), copyTo(output), { maxSliceRecords: 7 })))
+      const processors = await Promise.all(
+        outputs.map((output) => fixture.processor([input], fixture.unique('group'), copyTo(output), { maxSliceRecords: 7 })),
+      )
       for (const processor of processors) await until(async () => (await processor.lags())[0]!.committedOffset === 50n, 'both groups')
       for (const output of outputs) expect(valuesOf(await readAll(fixture.bus, output))).toEqual(sequence(0, 50))
     })
@@ -157,7 +177,25 @@ export function processTests(makeHarness: MakeHarness): void {
       const second = await fixture.processor([input], group, copyTo(output), { from: 'latest' })
       await until(async () => (await second.lags()).every((lag) => lag.committedOffset === 15n), 'what came in between')
       const rows = await readAll(fixture.bus, output)
-      for (const partition of [0, 1]) expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(sequence(partition, 10, 5))
+      for (const partition of [0, 1])
+        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(sequence(partition, 10, 5))
+    })
+
+    test('from the latest: the choice stands before anything was processed', async () => {
+      const input = await fixture.topic('in')
+      await fill(fixture.bus, input, 1, 5)
+      const group = fixture.unique('group')
+      const first = await fixture.processor([input], group, answerNothing, { from: 'latest' })
+      await first.drain()
+      await fill(fixture.bus, input, 1, 3, 5)
+      const offered: string[] = []
+      const handle: Handler = (slice) => {
+        offered.push(...valuesOf(sliceRows(slice)))
+        return answerNothing()
+      }
+      await fixture.processor([input], group, handle, { from: 'latest' })
+      await until(() => offered.length >= 3, 'what came in between')
+      expect(offered).toEqual(sequence(0, 3, 5))
     })
 
     test('lags tell the committed and the next offset', async () => {

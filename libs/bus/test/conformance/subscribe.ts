@@ -86,12 +86,12 @@ export function subscribeTests(makeHarness: MakeHarness): void {
     })
 
     test('an offset that is no longer retained starts at the earliest retained', async (context) => {
-      const { dropBefore } = fixture.harness
-      if (dropBefore === undefined) return context.skip('the harness cannot drop records')
+      const { harness } = fixture
+      if (harness.dropBefore === undefined) return context.skip('the harness cannot drop records')
       const topic = await fixture.topic('dropped')
       await fill(fixture.bus, topic, 1, 10)
       await fill(fixture.bus, topic, 1, 10, 10)
-      await dropBefore.call(fixture.harness, topic, 0, 13n)
+      await harness.dropBefore(topic, 0, 13n)
       expect(await fixture.bus.topics.offsets(topic)).toEqual([{ partition: 0, earliest: 13n, end: 20n }])
       for (const from of ['earliest', new Map([[0, 2n]])] as const) {
         const watched = watch(topic, from)
@@ -115,7 +115,8 @@ export function subscribeTests(makeHarness: MakeHarness): void {
       expect(idle.rows).toEqual([])
       await fill(fixture.bus, topic, 1, 1)
       const slices: Slice[] = []
-      for await (const slice of fixture.bus.subscribe({ topic, from: 'earliest', maxSliceRecords: 1, signal: AbortSignal.abort() })) slices.push(slice)
+      for await (const slice of fixture.bus.subscribe({ topic, from: 'earliest', maxSliceRecords: 1, signal: AbortSignal.abort() }))
+        slices.push(slice)
       expect(slices).toEqual([])
     })
 
@@ -128,7 +129,13 @@ export function subscribeTests(makeHarness: MakeHarness): void {
 
     test('an unknown topic is NOT_FOUND', async () => {
       const reading = (async () => {
-        for await (const slice of fixture.bus.subscribe({ topic: fixture.unique('unknown'), from: 'earliest', maxSliceRecords: 1, signal: AbortSignal.timeout(5000) })) return slice
+        for await (const slice of fixture.bus.subscribe({
+          topic: fixture.unique('unknown'),
+          from: 'earliest',
+          maxSliceRecords: 1,
+          signal: AbortSignal.timeout(5000),
+        }))
+          return slice
         return undefined
       })()
       await expect(reading).rejects.toMatchObject({ code: 'NOT_FOUND' })
