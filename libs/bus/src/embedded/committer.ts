@@ -9,7 +9,7 @@ export interface Append {
   readonly records: Records
 }
 
-export interface Position {
+interface Position {
   readonly group: string
   readonly log: Log
   readonly next: number
