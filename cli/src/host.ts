@@ -6,11 +6,11 @@ import { type Component, MeshError, type Stage, systemClock } from '@spillway/co
 import { EmbeddedHistoryStore, FeatureEngine } from '@spillway/features'
 import { Gateway } from '@spillway/gateway'
 import { compileGraph, type Graph, hostedStages, maxLinkMessageBytes, MeshProcess, type Pipeline, type StageService } from '@spillway/mesh'
-import { ModelService } from '@spillway/model'
+import { startModelService } from '@spillway/model'
 import { postprocessingStage } from '@spillway/postprocessing'
 import { preprocessingStages } from '@spillway/preprocessing'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
-import { LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
+import { inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
 import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry } from '@spillway/telemetry'
 import { sampleEvent } from './sample-event.ts'
 import { type BusAddress, defaultPorts, type ServiceName } from './options.ts'
@@ -102,6 +102,7 @@ export class Host implements Component {
   private async startAll(signal: AbortSignal): Promise<void> {
     const { pipeline, services, telemetry } = this.options
     const hosted = hostedStages(this.graph, services)
+    if (services.size === 1 && services.has('model')) return this.startModelService(signal)
     const needsModels = [...hosted].some((id) => this.graph.stages.get(id)!.service === 'cascade-router')
     const models = await this.models(needsModels, signal)
     // The bus comes before the store: on one file, its lock says that no other process has it.
@@ -118,21 +119,12 @@ export class Host implements Component {
 
   /** A tier's model by the tier's index. */
   private async models(needed: boolean, signal: AbortSignal): Promise<(tier: number) => ModelClient> {
-    const { pipeline, services, peers, telemetry, host } = this.options
+    const { pipeline, services, peers } = this.options
     const { tiers } = pipeline.cascade
-    const own = tiers.filter((tier) => tier.address === undefined).map((tier) => tier.model)
+    const own = [...new Set(tiers.filter((tier) => tier.address === undefined).map((tier) => tier.model))]
     let client: ModelClient | undefined
-    const hostsModels = services.has('model') || (needed && pipeline.placement.models === 'local' && own.length > 0)
-    if (hostsModels) {
-      const manager = await this.begin(new ModelManager({ repository: pipeline.modelsPath, models: own, telemetry }), signal)
-      client = new LocalModelClient(manager)
-      if (services.has('model')) {
-        const { http, grpc } = this.portsOf('model')
-        await this.begin(new ModelService({ manager, host, httpPort: http, grpcPort: grpc, telemetry, operations: services.size === 1 }), signal)
-      }
-    } else if (needed && own.length > 0) {
-      client = await this.remoteModels(peers.get('model') ?? `127.0.0.1:${defaultPorts.model.grpc}`, signal)
-    }
+    if (own.length > 0 && (services.has('model') || (needed && pipeline.placement.models === 'local'))) client = await this.ownModels(own, signal)
+    else if (own.length > 0 && needed) client = await this.remoteModels(peers.get('model') ?? `127.0.0.1:${defaultPorts.model.grpc}`, signal)
     const remote = new Map<string, ModelClient>()
     for (const { address } of needed ? tiers : [])
       if (address !== undefined && !remote.has(address)) remote.set(address, await this.remoteModels(address, signal))
@@ -144,9 +136,27 @@ export class Host implements Component {
     }
   }
 
-  private async remoteModels(address: string, signal: AbortSignal): Promise<ModelClient> {
-    const channel = await this.begin(new GrpcChannel({ address, telemetry: this.options.telemetry, maxMessageBytes: maxLinkMessageBytes }), signal)
-    return new OipModelClient({ channel })
+  /** The pipeline's models in this process, served to others too where it is the model service among others. */
+  private async ownModels(models: readonly string[], signal: AbortSignal): Promise<ModelClient> {
+    const { pipeline, services, telemetry, host } = this.options
+    const manager = await this.begin(new ModelManager({ repository: pipeline.modelsPath, models, telemetry }), signal)
+    if (services.has('model')) {
+      const server = new GrpcServer({ host, port: this.portsOf('model').grpc, services: [inferenceService(manager)], telemetry })
+      await this.begin(server, signal)
+      server.setServing(true)
+    }
+    return new LocalModelClient(manager)
+  }
+
+  private remoteModels(address: string, signal: AbortSignal): Promise<ModelClient> {
+    const channel = new GrpcChannel({ address, telemetry: this.options.telemetry, maxMessageBytes: maxLinkMessageBytes })
+    return this.begin(new OipModelClient(channel), signal)
+  }
+
+  private async startModelService(signal: AbortSignal): Promise<void> {
+    const { pipeline, host, telemetry } = this.options
+    const { http: httpPort, grpc: grpcPort } = this.portsOf('model')
+    this.components.push(await startModelService({ repository: pipeline.modelsPath, host, httpPort, grpcPort, telemetry, signal }))
   }
 
   private async startBus(signal: AbortSignal): Promise<Bus> {

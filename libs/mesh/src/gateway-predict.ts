@@ -1,18 +1,18 @@
 import { type Batch, bytesAt, type BytesColumn, bytesColumn, type Clock, column, MeshError } from '@spillway/core'
-import { compileEventReader, type EventReader } from '@spillway/wire'
 import type { GatewayPipeline, PredictCall, PredictResult } from './gateway-pipeline.ts'
 import { type Graph, pipelineTopics, preprocessingStage } from './graph.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { Runner } from './runner.ts'
 import { eventColumn } from './sinks.ts'
+import { InputReader } from './sources.ts'
 
 /** Requests without a deadline get this one: a synchronous caller never waits for an outage to end. */
 const defaultDeadlineMs = 5000
 
 /** What the gateway offers of a pipeline: its synchronous path and its topics. */
 export function gatewayPipeline(pipeline: Pipeline, graph: Graph, entry: Runner, clock: Clock): GatewayPipeline {
-  const readers = new Map<string, EventReader>()
-  for (const input of pipeline.inputs.values()) readers.set(input.topic, compileEventReader(input.definition, { maxEventBytes: pipeline.maxEventBytes }))
+  const readers = new Map<string, InputReader>()
+  for (const input of pipeline.inputs.values()) readers.set(input.topic, new InputReader(pipeline, input, preprocessingStage(input.name)))
   const predicted = [...pipeline.inputs.values()].find((input) => input.predict)!
   const topics = pipelineTopics(pipeline, graph)
   return {
@@ -32,7 +32,7 @@ export function gatewayPipeline(pipeline: Pipeline, graph: Graph, entry: Runner,
 
 interface Target {
   readonly pipeline: Pipeline
-  readonly reader: EventReader
+  readonly reader: InputReader
   readonly stage: string
   readonly entry: Runner
   readonly clock: Clock
@@ -42,17 +42,20 @@ async function predict(events: readonly Uint8Array[], call: PredictCall, target:
   const nowMs = target.clock.nowMs()
   const deadlineMs = call.deadlineMs === Infinity ? nowMs + defaultDeadlineMs : call.deadlineMs
   const results = new Array<PredictResult | undefined>(events.length)
-  const { batch, failures, rejected } = target.reader.read(
+  const { batch, failures, refused } = target.reader.read(
     { count: events.length, values: bytesColumn(events), timestampsMs: new Float64Array(events.length).fill(nowMs) },
     undefined,
     nowMs,
   )
-  failures.forEach(({ row, error }) => (results[row] = { error, stage: target.stage }))
-  const rejectedRows = new Set(failures.map((failure) => failure.row))
-  if (rejected.rowCount !== rejectedRows.size) throw new MeshError('INTERNAL', 'the event reader lost track of the events that it refused')
+  failures
+    .flatMap((failed) => failed.errors)
+    .forEach((error, index) => {
+      results[refused[index]!] = { error, stage: target.stage }
+    })
+  const refusedRows = new Set(refused)
   if (batch.rowCount > 0) {
     // Answers come back by topic, not by row: a row's place in the request travels as its offset.
-    const good = BigInt64Array.from(Array.from(events.keys()).filter((row) => !rejectedRows.has(row)), BigInt)
+    const good = BigInt64Array.from(Array.from(events.keys()).filter((row) => !refusedRows.has(row)), BigInt)
     const meta = {
       ...batch.meta,
       offsets: good,

@@ -1,5 +1,6 @@
 import { MeshError } from '@spillway/core'
 import type { Pipeline } from './pipeline.ts'
+import type { LinkKind } from './pipeline-schema.ts'
 
 /** The services that host stages, as processes are named. */
 export const stageServices = ['preprocessing', 'cascade-router', 'postprocessing'] as const
@@ -7,8 +8,6 @@ export type StageService = (typeof stageServices)[number]
 
 /** A stage of a pipeline: `preprocessing.<input>`, `tier-1` …, `postprocessing`. */
 export type StageId = string
-
-export type LinkKind = 'local' | 'grpc' | 'topic'
 
 /** Where a stage's port leads: to another stage over a link, or out of the pipeline. */
 export type Edge =

@@ -32,7 +32,7 @@ const placementSchema = z.strictObject({
 })
 
 /** A whole pipeline file, with durations in ms and every default in place. Each lib brings the schema of its own part. */
-export const pipelineSchema = z.strictObject({
+export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
   pipeline: nameSchema,
   release: z.string().min(1).default('1'),
   partitions: z.int().min(1).max(1024).default(8),
@@ -63,6 +63,35 @@ export const pipelineSchema = z.strictObject({
   groups: z.record(z.string(), z.string().min(1)).default({}),
 })
 
-export type PipelineDefinition = z.output<typeof pipelineSchema>
-export type Placement = PipelineDefinition['placement']
-export type { CascadeDefinition, FeaturesDefinition, InputDefinition }
+export type LinkKind = 'local' | 'grpc' | 'topic'
+
+export interface Placement {
+  readonly features: LinkKind
+  readonly escalations: 'local' | 'topic'
+  readonly scored: LinkKind
+  readonly models: 'local' | 'grpc'
+}
+
+/** A pipeline file as read: durations in ms, every default in place. */
+export interface PipelineDefinition {
+  readonly pipeline: string
+  readonly release: string
+  readonly partitions: number
+  readonly inputs: Readonly<Record<string, InputDefinition>>
+  readonly features?: FeaturesDefinition | undefined
+  readonly cascade: CascadeDefinition
+  readonly outputs: {
+    readonly predictions: { readonly topic: string; readonly include: readonly string[] }
+    readonly alerts: { readonly topic: string; readonly atLeast: number }
+  }
+  readonly deadLetters?: { readonly topic: string } | undefined
+  readonly deadline?: number | undefined
+  readonly alignment: { readonly maxSkew: number; readonly idle: number }
+  readonly models: string
+  readonly placement: Placement
+  readonly slices: { readonly maxRecords: number; readonly maxBytes: number }
+  readonly maxEventBytes: number
+  readonly retention: { readonly age?: number | undefined; readonly bytes?: number | undefined }
+  readonly topics: Readonly<Record<string, string>>
+  readonly groups: Readonly<Record<string, string>>
+}

@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto'
 import { MeshError } from '@spillway/core'
 import { compileFeatures, type FeatureInput, type FeaturePlan } from '@spillway/features'
-import type { CascadeDefinition, InputDefinition, PipelineDefinition, Placement } from './pipeline-schema.ts'
+import type { CascadeDefinition } from '@spillway/cascade'
+import type { InputDefinition } from '@spillway/wire'
+import type { PipelineDefinition, Placement } from './pipeline-schema.ts'
 
 /** A pipeline as the mesh runs it: exact, readonly, nothing optional left to decide. */
 export interface Pipeline {
@@ -46,7 +48,7 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
   if (predicting.length === 0) throw wrong('inputs', 'no input is predicted: give at least one input, without "predict: false"')
   checkDistinctTopics(definition, inputs)
   checkIncluded(definition, predicting)
-  const features = compileFeatures(definition.features, featureInputs(inputs))
+  const features = within('features', () => compileFeatures(definition.features, featureInputs(inputs)))
   const { pipeline: name, placement } = definition
   return {
     name,
@@ -73,6 +75,16 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
 
 function wrong(field: string, message: string): MeshError {
   return new MeshError('INVALID_ARGUMENT', message, { field })
+}
+
+/** Errors of a lib name the path in its own part of the file: here it becomes the path in the whole. */
+function within<T>(part: string, compile: () => T): T {
+  try {
+    return compile()
+  } catch (error) {
+    if (!(error instanceof MeshError) || error.field === undefined) throw error
+    throw new MeshError(error.code, error.message, { field: `${part}.${error.field}`, cause: error })
+  }
 }
 
 function hashOf(value: unknown): string {
@@ -109,6 +121,7 @@ function featureInputs(inputs: ReadonlyMap<string, PipelineInput>): ReadonlyMap<
       {
         fields: new Map(Object.entries(definition.fields).map(([field, { type }]) => [field, type])),
         keyField: definition.key,
+        timeField: definition.time,
         latenessMs: definition.latenessMs,
         predict: definition.predict,
       },

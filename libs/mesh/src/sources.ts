@@ -1,6 +1,6 @@
-import { bytesAt, type Batch, concatBatches, emptyBatch, MeshError, rowMeta } from '@spillway/core'
+import { bytesAt, type Batch, concatBatches, emptyBatch, MeshError, rowMeta, takeRows } from '@spillway/core'
 import type { Slice } from '@spillway/bus'
-import { compileEventReader, decodeFrame, type EventReader } from '@spillway/wire'
+import { compileEventReader, decodeFrame, type EventReader, type EventRecords, type EventSource as RecordSource } from '@spillway/wire'
 import type { FailedRows } from './runner.ts'
 import type { Pipeline, PipelineInput } from './pipeline.ts'
 
@@ -17,26 +17,64 @@ export interface Source {
   decode(slice: Slice, nowMs: number): Decoded
 }
 
-/** Events of an input, as they came from outside. */
-export class EventSource implements Source {
+/** An event this far ahead of the clock is taken for a mistake: its time would hold up, or make too late, all that follow it. */
+const maxFutureMs = 86_400_000
+
+/** Reads an input's events, and refuses those that cannot be. */
+export class InputReader {
   private readonly reader: EventReader
   private readonly stage: string
-  private readonly deadlineMs: number
+  private readonly timeField: string | undefined
 
   constructor(pipeline: Pipeline, input: PipelineInput, stage: string) {
     this.reader = compileEventReader(input.definition, { maxEventBytes: pipeline.maxEventBytes })
     this.stage = stage
+    this.timeField = input.definition.time
+  }
+
+  /** Rows that were refused keep their place in the records as `refused`. */
+  read(records: EventRecords, source: RecordSource | undefined, nowMs: number): { batch: Batch; failures: readonly FailedRows[]; refused: readonly number[] } {
+    const { batch, failures, rejected } = this.reader.read(records, source, nowMs)
+    const unread = failures.length === 0 ? [] : [{ stage: this.stage, batch: rejected, errors: failures.map((failure) => failure.error) }]
+    const refused = failures.map((failure) => failure.row)
+    const { eventTimesMs } = batch.meta
+    if (!eventTimesMs.some((timeMs) => timeMs > nowMs + maxFutureMs)) return { batch, failures: unread, refused }
+    const places = Array.from({ length: records.count }, (_, row) => row).filter((row) => !refused.includes(row))
+    const ahead: number[] = []
+    const kept: number[] = []
+    eventTimesMs.forEach((timeMs, row) => (timeMs > nowMs + maxFutureMs ? ahead : kept).push(row))
+    const errors = ahead.map((row) => this.tooFarAhead(eventTimesMs[row]!))
+    return {
+      batch: takeRows(batch, kept),
+      failures: [...unread, { stage: this.stage, batch: takeRows(batch, ahead), errors }],
+      refused: [...refused, ...ahead.map((row) => places[row]!)],
+    }
+  }
+
+  private tooFarAhead(timeMs: number): MeshError {
+    const field = this.timeField
+    const time = new Date(timeMs).toISOString()
+    return new MeshError('INVALID_ARGUMENT', `${field ?? 'the event time'}: ${time} lies more than a day in the future`, field === undefined ? {} : { field })
+  }
+}
+
+/** Events of an input, as they came from outside. */
+export class EventSource implements Source {
+  private readonly reader: InputReader
+  private readonly deadlineMs: number
+
+  constructor(pipeline: Pipeline, input: PipelineInput, stage: string) {
+    this.reader = new InputReader(pipeline, input, stage)
     this.deadlineMs = pipeline.deadlineMs
   }
 
   decode(slice: Slice, nowMs: number): Decoded {
-    const { batch, failures, rejected } = this.reader.read(slice.records, slice, nowMs)
+    const { batch, failures } = this.reader.read(slice.records, slice, nowMs)
     if (this.deadlineMs !== Infinity) {
       const { deadlinesMs, ingestTimesMs } = batch.meta
       for (let row = 0; row < batch.rowCount; row++) deadlinesMs[row] = Math.min(deadlinesMs[row]!, ingestTimesMs[row]! + this.deadlineMs)
     }
-    const failed = failures.length === 0 ? [] : [{ stage: this.stage, batch: rejected, errors: failures.map((failure) => failure.error) }]
-    return { batch, failures: failed, consumed: slice.records.count }
+    return { batch, failures, consumed: slice.records.count }
   }
 }
 

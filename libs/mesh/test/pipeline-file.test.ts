@@ -1,0 +1,99 @@
+import { MeshError } from '@spillway/core'
+import { describe, expect, test } from 'vitest'
+import { compileGraph, hostedStages, parsePipeline } from '../src/mod.ts'
+
+const minimal = `
+pipeline: churn
+inputs:
+  visits:
+    id: visit_id
+    key: user
+    fields: { visit_id: integer, user: string, age: number, clicks: integer }
+features: { vector: [age, clicks] }
+cascade:
+  tiers: [{ model: churn }]
+`
+
+const twoTiers = `
+pipeline: fraud
+inputs:
+  transactions:
+    key: customer
+    time: at
+    fields: { customer: integer, terminal: integer, amount: number, at: timestamp }
+  labels:
+    predict: false
+    key: terminal
+    time: at
+    fields: { terminal: integer, at: timestamp, fraud: boolean }
+features:
+  histories: { terminal: { input: labels, key: terminal, values: [fraud] } }
+  columns: { risk: { window: share, of: fraud, history: terminal, length: 7d, delay: 7d } }
+  vector: [amount, risk]
+cascade:
+  tiers: [{ model: cheap, accept: { below: 0.1 } }, { model: heavy }]
+placement: { features: topic, escalations: topic, scored: topic, models: grpc }
+`
+
+function refusal(source: string): string {
+  try {
+    parsePipeline(source, 'p.yaml')
+  } catch (error) {
+    expect(error).toBeInstanceOf(MeshError)
+    expect((error as MeshError).code).toBe('INVALID_ARGUMENT')
+    return (error as MeshError).message
+  }
+  throw new Error('the file was accepted')
+}
+
+describe('a pipeline file', () => {
+  test('of ten lines is a pipeline, with every default in place', () => {
+    const pipeline = parsePipeline(minimal, '/somewhere/p.yaml')
+    expect(pipeline.inputs.get('visits')).toMatchObject({ topic: 'visits', predict: true })
+    expect(pipeline.features.vector.names).toEqual(['age', 'clicks'])
+    expect(pipeline.modelsPath).toBe('/somewhere/models')
+    expect(pipeline.deadLetterTopic).toBe('churn.dead-letters')
+    expect(pipeline.deadlineMs).toBe(Infinity)
+  })
+
+  test.each<[string, string, RegExp]>([
+    ['an unknown setting', minimal.replace('pipeline: churn', 'pipeline: churn\npartition: 4'), /^p\.yaml:3: partition: there is no such setting$/],
+    ['a wrong type', minimal.replace('pipeline: churn', 'pipeline: churn\npartitions: many'), /^p\.yaml:3: partitions: .*number/],
+    ['a missing part', minimal.replace(/cascade:[^]*/, ''), /^p\.yaml:?\d*: cascade: /],
+    ['an unknown field type', minimal.replace('age: number', 'age: float'), /^p\.yaml:7: inputs\.visits\.fields\.age.*: .*string, number, integer, boolean or timestamp/],
+    ['an unknown field in the vector', minimal.replace('[age, clicks]', '[age, clcks]'), /^p\.yaml:8: features\.vector.*clcks/],
+    ['an unknown link', minimal + 'placement: { features: http }\n', /^p\.yaml:11: placement\.features: .*local/],
+    ['escalation over gRPC', minimal + 'placement: { escalations: grpc }\n', /^p\.yaml:11: placement\.escalations: choose "topic".*or "local"/],
+    ['an included field that no event has', minimal + 'outputs: { predictions: { include: [name] } }\n', /^p\.yaml:11: outputs\.predictions\.include\[0\]: .*"name".*visit_id, user, age, clicks/],
+    ['two users of one topic', minimal + 'outputs: { alerts: { topic: visits } }\n', /^p\.yaml:11: outputs\.alerts\.topic: topic "visits" is taken by inputs\.visits/],
+    ['a tier without thresholds', minimal.replace('[{ model: churn }]', '[{ model: a }, { model: b }]'), /^p\.yaml:10: cascade\.tiers\.0: every tier but the last needs/],
+    ['a bad duration', minimal + 'deadline: 5 minutes\n', /^p\.yaml:11: deadline: "5 minutes" is no duration/],
+    ['YAML that is none', 'pipeline: [', /^p\.yaml: not valid YAML: .*line 1/s],
+    ['an empty file', '', /^p\.yaml: (the file|pipeline): /],
+  ])('with %s is refused, naming line, path and what would be right', (_, source, message) => {
+    expect(refusal(source)).toMatch(message)
+  })
+})
+
+describe('the graph of a pipeline', () => {
+  test('is cut into segments at its topic links', () => {
+    const graph = compileGraph(parsePipeline(twoTiers, 'p.yaml'))
+    expect(graph.segments.map(({ name, sources, group }) => [name, group, sources.map(({ topic }) => topic)])).toEqual([
+      ['preprocessing', 'fraud.preprocessing', ['transactions', 'labels']],
+      ['cascade-router', 'fraud.cascade-router', ['fraud.features']],
+      ['postprocessing', 'fraud.postprocessing', ['fraud.scored']],
+      ['cascade-router.tier-2', 'fraud.cascade-router.tier-2', ['fraud.tier-2']],
+    ])
+  })
+
+  test('is one segment where every link is local', () => {
+    const graph = compileGraph(parsePipeline(twoTiers.replace(/placement:.*/, ''), 'p.yaml'))
+    expect(graph.segments.map(({ name }) => name)).toEqual(['preprocessing'])
+  })
+
+  test('a process hosts its service’s stages and what these reach over local links', () => {
+    const graph = compileGraph(parsePipeline(twoTiers.replace('scored: topic', 'scored: local'), 'p.yaml'))
+    expect([...hostedStages(graph, new Set(['cascade-router']))]).toEqual(['tier-1', 'postprocessing', 'tier-2'])
+    expect([...hostedStages(graph, new Set(['preprocessing']))]).toEqual(['preprocessing.transactions', 'preprocessing.labels'])
+  })
+})
