@@ -59,7 +59,7 @@ function isDefault(column: Column, key: keyof RowMeta): boolean {
   if ('bytes' in column) return column.offsets.at(-1) === column.offsets[0]
   if (key === 'headers') return (column as readonly PassThroughHeaders[]).every((headers) => !hasKeys(headers))
   const blank = (defaults[key] as readonly unknown[])[0]
-  for (let i = 0; i < column.length; i++) if (column[i] !== blank) return false
+  for (let i = 0; i < column.length; i++) if (!Object.is(column[i], blank)) return false
   return true
 }
 
