@@ -1,0 +1,214 @@
+import { parseDurationMs } from '@spillway/core'
+import type { ColumnDefinition, FeaturesDefinition, StepDefinition } from './definition.ts'
+import type { ColumnSource, FeatureInput, FieldType, PlannedColumn, WindowGroup, WindowOutput } from './plan.ts'
+import { listed, wrong } from './refusal.ts'
+import { compileStep, type Step, stepName } from './transforms.ts'
+
+interface CompiledColumns {
+  readonly columns: readonly PlannedColumn[]
+  readonly windows: readonly WindowGroup[]
+  readonly vector: readonly number[]
+  /** One an element of the vector. */
+  readonly names: readonly string[]
+  /** Fields that columns are made from. */
+  readonly fields: readonly string[]
+}
+
+interface NamedInput {
+  readonly name: string
+  readonly input: FeatureInput
+}
+
+/** What a value is between two steps. */
+type Kind = 'number' | 'timestamp' | 'string'
+
+function kindOf(type: FieldType): Kind {
+  return type === 'string' || type === 'timestamp' ? type : 'number'
+}
+
+/** The columns of one predicting input, each after what it is made from; `titles` are the plan's histories in order. */
+export function compileColumns(features: FeaturesDefinition, titles: readonly string[], of: NamedInput): CompiledColumns {
+  const compiler = new ColumnCompiler(features, titles, of)
+  for (const name of Object.keys(features.columns)) compiler.column(name, [])
+  const vector = features.vector.map((name, index) => compiler.inVector(name, `vector[${index}]`))
+  const names = vector.flatMap((index) => {
+    const { name, oneHot } = compiler.columns[index]!
+    return oneHot === undefined ? [name] : oneHot.map((value) => `${name}=${value}`)
+  })
+  const fields = compiler.columns.flatMap(({ source }) => (source.kind === 'field' ? [source.field] : []))
+  return { columns: compiler.columns, windows: compiler.windowGroups(), vector, names, fields }
+}
+
+class ColumnCompiler {
+  readonly columns: PlannedColumn[] = []
+  private readonly indices = new Map<string, number>()
+  private readonly windows: {
+    readonly history: number
+    readonly value: number
+    readonly delayMs: number
+    readonly lengthMs: number
+    readonly output: Omit<WindowOutput, 'length'>
+  }[] = []
+  private readonly features: FeaturesDefinition
+  private readonly titles: readonly string[]
+  private readonly of: NamedInput
+
+  constructor(features: FeaturesDefinition, titles: readonly string[], of: NamedInput) {
+    this.features = features
+    this.titles = titles
+    this.of = of
+  }
+
+  /** Index of the column, compiled now where it was not yet; `path` is the way of references that led to it. */
+  column(name: string, path: readonly string[]): number {
+    const known = this.indices.get(name)
+    if (known !== undefined) return known
+    const at = `columns.${name}`
+    if (path.includes(name))
+      throw wrong(`columns.${path.at(-1)}.column`, `columns go round in a circle: ${[...path.slice(path.indexOf(name)), name].join(' → ')}`)
+    const definition = this.features.columns[name]!
+    const { source, kind } = this.source(definition, at, [...path, name])
+    const { steps, oneHot } = compileSteps(definition.steps ?? [], kind, `${at}.steps`)
+    const index = this.columns.push({ name, source, steps, oneHot }) - 1
+    if (source.kind === 'window') this.addWindow(definition, index, at)
+    this.indices.set(name, index)
+    return index
+  }
+
+  private source(definition: ColumnDefinition, at: string, path: readonly string[]): { source: ColumnSource; kind: Kind } {
+    if (definition.field !== undefined) return this.field(definition.field, `${at}.field`)
+    if (definition.column === undefined) return { source: { kind: 'window' }, kind: 'number' }
+    if (!Object.hasOwn(this.features.columns, definition.column))
+      throw wrong(`${at}.column`, `no column is called "${definition.column}": choose among ${listed(Object.keys(this.features.columns))}`)
+    const column = this.column(definition.column, path)
+    if (this.columns[column]!.oneHot !== undefined)
+      throw wrong(
+        `${at}.column`,
+        `"${definition.column}" ends in oneHot, which makes several columns: nothing can be made from them as one`,
+      )
+    return { source: { kind: 'column', column }, kind: 'number' }
+  }
+
+  private field(field: string, at: string): { source: ColumnSource; kind: Kind } {
+    const { name, input } = this.of
+    const type = input.fields.get(field)
+    if (type === undefined) throw wrong(at, `input "${name}" has no field "${field}": choose among ${listed(input.fields.keys())}`)
+    return { source: { kind: 'field', field }, kind: kindOf(type) }
+  }
+
+  /** A column, or a field that is a number as it is. */
+  inVector(name: string, at: string): number {
+    const known = this.indices.get(name)
+    if (known !== undefined) return known
+    const type = this.of.input.fields.get(name)
+    if (type === undefined) {
+      const names = listed(new Set([...Object.keys(this.features.columns), ...this.of.input.fields.keys()]))
+      throw wrong(at, `"${name}" is neither a column nor a field of input "${this.of.name}": choose among ${names}`)
+    }
+    const hint = type === 'timestamp' ? '[hour] or [weekday]' : '[{ oneHot: [...] }]'
+    if (kindOf(type) !== 'number')
+      throw wrong(at, `field "${name}" is a ${type}, not a number: make a column of it, with steps such as ${hint}`)
+    const index = this.columns.push({ name, source: { kind: 'field', field: name }, steps: [], oneHot: undefined }) - 1
+    this.indices.set(name, index)
+    return index
+  }
+
+  private addWindow(definition: ColumnDefinition, column: number, at: string): void {
+    const { window, history: title, of: value } = definition as ColumnDefinition & Required<Pick<ColumnDefinition, 'window' | 'history'>>
+    const history = this.features.histories[title!]
+    if (history === undefined || !Object.hasOwn(this.features.histories, title!))
+      throw wrong(`${at}.history`, `no history is called "${title}": choose among ${listed(Object.keys(this.features.histories))}`)
+    const index = value === undefined ? -1 : history.values.indexOf(value)
+    if (value !== undefined && index === -1)
+      throw wrong(
+        `${at}.of`,
+        `history "${title}" keeps no value "${value}": choose among ${listed(history.values)}, or add it to its values`,
+      )
+    const { input, name } = this.of
+    const keyType = input.fields.get(history.key)
+    if (keyType === undefined)
+      throw wrong(
+        `${at}.history`,
+        `history "${title}" is looked up by "${history.key}", and input "${name}" has no such field: its fields are ${listed(input.fields.keys())}`,
+      )
+    if (keyType !== 'string' && keyType !== 'integer')
+      throw wrong(
+        `${at}.history`,
+        `history "${title}" is looked up by "${history.key}", which is a ${keyType} in input "${name}": a key is a string or an integer`,
+      )
+    const delayMs = parseDurationMs(definition.delay ?? '0ms')
+    const own = history.input === name && history.key === input.keyField
+    if (delayMs === 0 && !own && definition.approximate !== true)
+      throw wrong(
+        `${at}.delay`,
+        `history "${title}" does not go by the partition key of input "${name}" (${input.keyField ?? 'none'}), so what it holds depends on what other partitions have delivered: ` +
+          'give the window a delay, or accept that with "approximate: true"',
+      )
+    const output = { column, kind: window!, ofValue: index >= 0, empty: definition.empty ?? 0 }
+    this.windows.push({
+      history: this.titles.indexOf(title!),
+      value: index,
+      delayMs,
+      lengthMs: parseDurationMs(definition.length!),
+      output,
+    })
+  }
+
+  /** One group for each history, delay and value; windows that only count join whichever there is. */
+  windowGroups(): WindowGroup[] {
+    const groups = Object.values(
+      Object.groupBy(
+        this.windows,
+        ({ history, delayMs, value }) => `${history}/${delayMs}/${value >= 0 ? value : this.valueBeside(history, delayMs)}`,
+      ),
+    ) as (typeof this.windows)[]
+    return groups.map((windows) => {
+      const lengthsMs = [...new Set(windows.map(({ lengthMs }) => lengthMs))].sort((a, b) => a - b)
+      const outputs = windows.map(({ lengthMs, output }) => ({ ...output, length: lengthsMs.indexOf(lengthMs) }))
+      const { history, delayMs } = windows[0]!
+      return { history, value: Math.max(...windows.map(({ value }) => value)), delayMs, lengthsMs, outputs }
+    })
+  }
+
+  private valueBeside(history: number, delayMs: number): number {
+    return this.windows.find((other) => other.history === history && other.delayMs === delayMs && other.value >= 0)?.value ?? -1
+  }
+}
+
+interface CompiledSteps {
+  readonly steps: readonly Step[]
+  readonly oneHot: readonly (string | number)[] | undefined
+}
+
+function compileSteps(definitions: readonly StepDefinition[], from: Kind, at: string): CompiledSteps {
+  const steps: Step[] = []
+  let kind = from
+  for (const [index, definition] of definitions.entries()) {
+    const name = stepName(definition)
+    if (name === 'oneHot') {
+      if (index !== definitions.length - 1) throw wrong(`${at}[${index}]`, 'oneHot makes several columns: it can only be the last step')
+      if (kind === 'timestamp') throw wrong(`${at}[${index}]`, 'a timestamp is not matched: take its hour or weekday first')
+      return { steps, oneHot: categories(definition.oneHot!, kind, `${at}[${index}].oneHot`) }
+    }
+    const needed = name === 'hour' || name === 'weekday' ? 'timestamp' : 'number'
+    if (kind !== needed) throw wrong(`${at}[${index}]`, `${name} is made from a ${needed}, and this is a ${kind}${hints[kind]}`)
+    steps.push(compileStep(definition))
+    kind = 'number'
+  }
+  if (kind !== 'number') throw wrong(at.replace(/\.steps$/, ''), `the column ends as a ${kind}, not a number${hints[kind]}`)
+  return { steps, oneHot: undefined }
+}
+
+const hints: Readonly<Record<Kind, string>> = {
+  number: '',
+  timestamp: ': take its hour or weekday first',
+  string: ': only oneHot is made from a string',
+}
+
+function categories(values: readonly (string | number)[], kind: Kind, at: string): readonly (string | number)[] {
+  if (kind === 'string') return values.map(String)
+  values.forEach((value, index) => {
+    if (typeof value !== 'number') throw wrong(`${at}[${index}]`, `"${value}" is text, and what it is matched with is a number`)
+  })
+  return values
+}

@@ -1,0 +1,139 @@
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { MeshError } from '@spillway/core'
+import type { HistorySettings } from '../store.ts'
+import type { KeyHistory } from './key-history.ts'
+
+// A packed value lies in a table with row ids: there it may fill a page, in one without it would go to overflow pages from a quarter of that.
+const schema = `
+  CREATE TABLE IF NOT EXISTS feature_histories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, value_count INTEGER NOT NULL, retention_ms REAL NOT NULL);
+  CREATE TABLE IF NOT EXISTS feature_origins (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, UNIQUE (topic, partition));
+  CREATE TABLE IF NOT EXISTS feature_keys (id INTEGER PRIMARY KEY, history INTEGER NOT NULL, key TEXT NOT NULL, packed BLOB NOT NULL, UNIQUE (history, key));
+  CREATE TABLE IF NOT EXISTS feature_journal (sequence INTEGER PRIMARY KEY, writes BLOB NOT NULL);
+`
+
+const queries = {
+  addHistory:
+    'INSERT INTO feature_histories (name, value_count, retention_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET retention_ms = excluded.retention_ms',
+  history: 'SELECT id, value_count FROM feature_histories WHERE name = ?',
+  settings: 'SELECT name, value_count, retention_ms FROM feature_histories WHERE id = ?',
+  origin: 'SELECT id FROM feature_origins WHERE topic = ? AND partition = ?',
+  addOrigin: 'INSERT INTO feature_origins (topic, partition) VALUES (?, ?)',
+  load: 'SELECT id, packed FROM feature_keys WHERE history = ? AND key = ?',
+  insert: 'INSERT INTO feature_keys (history, key, packed) VALUES (?, ?, ?)',
+  update: 'UPDATE feature_keys SET packed = ? WHERE id = ?',
+  addToJournal: 'INSERT INTO feature_journal (sequence, writes) VALUES (?, ?)',
+  forgetJournal: 'DELETE FROM feature_journal WHERE sequence <= ?',
+  journal: 'SELECT sequence, writes FROM feature_journal ORDER BY sequence',
+} as const
+
+/** The tables; synchronous, every method one short turn. A commit is with the operating system, so it survives the process; on the bus's file the bus's next commit makes it survive more. */
+export class HistoryDatabase {
+  private readonly database: DatabaseSync
+  private readonly statements: Readonly<Record<keyof typeof queries, StatementSync>>
+  private readonly origins = new Map<string, Map<number, number>>()
+
+  /** @throws MeshError FAILED_PRECONDITION where the file cannot be opened, or another process has it */
+  constructor(path: string, exclusive: boolean) {
+    let database: DatabaseSync | undefined
+    try {
+      // Other connections of this process (the bus's) may be writing: wait for them.
+      database = new DatabaseSync(path, { timeout: exclusive ? 0 : 5000 })
+      if (exclusive) database.exec('PRAGMA locking_mode = EXCLUSIVE')
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000')
+      database.exec(schema)
+      // A write takes the lock that an exclusive connection then keeps.
+      if (exclusive) database.exec('BEGIN IMMEDIATE; COMMIT')
+      this.database = database
+      this.statements = Object.fromEntries(
+        Object.entries(queries).map(([name, sql]) => [name, this.database.prepare(sql)]),
+      ) as unknown as typeof this.statements
+    } catch (thrown) {
+      database?.close()
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        `feature store ${path}: ${(thrown as Error).message}${/locked/.test(String(thrown)) ? ' (another process has it)' : ''}`,
+        {
+          cause: thrown,
+        },
+      )
+    }
+  }
+
+  /** All or none of what `work` writes. @throws MeshError UNAVAILABLE */
+  transaction(work: () => void): void {
+    try {
+      this.database.exec('BEGIN IMMEDIATE')
+      work()
+      this.database.exec('COMMIT')
+    } catch (thrown) {
+      if (this.database.isTransaction) this.database.exec('ROLLBACK')
+      throw new MeshError('UNAVAILABLE', `feature store: ${(thrown as Error).message}`, { cause: thrown })
+    }
+  }
+
+  /** @throws MeshError FAILED_PRECONDITION where it is stored with another count of values */
+  historyId({ name, valueCount, retentionMs }: HistorySettings): number {
+    this.statements.addHistory.run(name, valueCount, retentionMs)
+    const row = this.statements.history.get(name)!
+    if (row['value_count'] !== valueCount)
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        `history ${name} is stored with ${String(row['value_count'])} values an entry, not ${valueCount}: give it another name`,
+      )
+    return row['id'] as number
+  }
+
+  settings(historyId: number): HistorySettings {
+    const row = this.statements.settings.get(historyId)
+    if (row === undefined) throw new MeshError('DATA_LOSS', `the journal names history ${historyId}, which the feature store does not know`)
+    return { name: row['name'] as string, valueCount: row['value_count'] as number, retentionMs: row['retention_ms'] as number }
+  }
+
+  origin(topic: string, partition: number): number {
+    let partitions = this.origins.get(topic)
+    if (partitions === undefined) {
+      partitions = new Map()
+      this.origins.set(topic, partitions)
+    }
+    let id = partitions.get(partition)
+    if (id === undefined) {
+      const stored = this.statements.origin.get(topic, partition)
+      id = stored === undefined ? Number(this.statements.addOrigin.run(topic, partition).lastInsertRowid) : (stored['id'] as number)
+      partitions.set(partition, id)
+    }
+    return id
+  }
+
+  /** Fills in what is stored of the key; leaves an unknown one empty. */
+  load(history: KeyHistory): void {
+    const row = this.statements.load.get(history.historyId, history.key)
+    if (row === undefined) return
+    history.rowId = row['id'] as number
+    history.unpack(row['packed'] as Uint8Array)
+  }
+
+  /** Returns the key's row id: to be kept only if the transaction commits. */
+  put(history: KeyHistory): number {
+    const packed = history.pack()
+    if (history.rowId === 0) return Number(this.statements.insert.run(history.historyId, history.key, packed).lastInsertRowid)
+    this.statements.update.run(packed, history.rowId)
+    return history.rowId
+  }
+
+  addToJournal(sequence: number, writes: Uint8Array): void {
+    this.statements.addToJournal.run(sequence, writes)
+  }
+
+  /** Rows up to and including `sequence`. */
+  forgetJournal(sequence: number): void {
+    this.statements.forgetJournal.run(sequence)
+  }
+
+  *journal(): Generator<{ readonly sequence: number; readonly bytes: Uint8Array }> {
+    for (const row of this.statements.journal.iterate()) yield { sequence: row['sequence'] as number, bytes: row['writes'] as Uint8Array }
+  }
+
+  close(): void {
+    this.database.close()
+  }
+}

@@ -1,0 +1,36 @@
+import { type Batch, column, MeshError, type Tensor, textValues } from '@spillway/core'
+
+/** One number a row: integers and booleans as their values, NaN where an optional one is absent. May share the tensor's data: read-only. */
+export function numbersOf(tensor: Tensor): Float64Array {
+  if (tensor.datatype === 'BYTES') throw new MeshError('INTERNAL', 'a column of text has no numbers')
+  const { data } = tensor
+  if (data instanceof Float64Array) return data
+  const numbers = new Float64Array(data.length)
+  for (let i = 0; i < data.length; i++) numbers[i] = Number(data[i])
+  return numbers
+}
+
+export function numberField(batch: Batch, field: string): Float64Array {
+  return numbersOf(column(batch, field))
+}
+
+/** Text as it is, numbers as `numbersOf` gives them. */
+export function matchableField(batch: Batch, field: string): ArrayLike<string | number> {
+  const tensor = column(batch, field)
+  return tensor.datatype === 'BYTES' ? textValues(tensor.data) : numbersOf(tensor)
+}
+
+/** One key a row, as text; '' where it is absent. 64-bit integers keep every digit. */
+export function keysOf(batch: Batch, field: string): readonly string[] {
+  const tensor = column(batch, field)
+  if (tensor.datatype === 'BYTES') return textValues(tensor.data)
+  const { data } = tensor
+  const keys = new Array<string>(data.length)
+  for (let i = 0; i < data.length; i++) {
+    const value = data[i]!
+    const number = Number(value)
+    // Turning a number into text is cached by the runtime, turning a bigint is not.
+    keys[i] = Number.isSafeInteger(number) ? String(number) : Number.isNaN(number) ? '' : String(value)
+  }
+  return keys
+}

@@ -1,0 +1,7 @@
+export * from './compile.ts'
+export * from './definition.ts'
+export * from './embedded/history-store.ts'
+export * from './engine.ts'
+export * from './export.ts'
+export * from './plan.ts'
+export * from './store.ts'

@@ -1,0 +1,89 @@
+import type { ColumnType } from '@spillway/core'
+import type { WindowKind } from './definition.ts'
+import type { HistorySettings } from './store.ts'
+import type { Step } from './transforms.ts'
+
+export type FieldType = 'string' | 'number' | 'integer' | 'boolean' | 'timestamp'
+
+/** What features need to know of an input. */
+export interface FeatureInput {
+  readonly fields: ReadonlyMap<string, FieldType>
+  /** The field that partitions its topic; where absent no window can be exact without a delay. */
+  readonly keyField?: string | undefined
+  /** The field that holds the event time, for messages. */
+  readonly timeField?: string | undefined
+  /** An event older than its key's newest by more is refused. */
+  readonly latenessMs: number
+  readonly predict: boolean
+}
+
+/** A history that some window looks at, with all that is needed to feed it and to look it up. */
+export interface PlannedHistory extends HistorySettings {
+  /** Its name in the definition; `name` also holds what it is made of, so that another definition is another history. */
+  readonly title: string
+  readonly input: string
+  readonly keyField: string
+  readonly valueFields: readonly string[]
+}
+
+/** A window's column: which of the group's lengths, and what of its aggregates. */
+export interface WindowOutput {
+  /** Index in the input's columns. */
+  readonly column: number
+  /** Index in the group's lengths. */
+  readonly length: number
+  readonly kind: WindowKind
+  /** Counts entries whose value is there, not entries. */
+  readonly ofValue: boolean
+  readonly empty: number
+}
+
+/** Windows that one walk through a key's history computes: the same history, value and delay. */
+export interface WindowGroup {
+  /** Index in the plan's histories. */
+  readonly history: number
+  /** Index in the entry's values; -1 where entries are only counted. */
+  readonly value: number
+  readonly delayMs: number
+  /** Ascending. */
+  readonly lengthsMs: readonly number[]
+  readonly outputs: readonly WindowOutput[]
+}
+
+export type ColumnSource =
+  | { readonly kind: 'field'; readonly field: string }
+  | { readonly kind: 'column'; readonly column: number }
+  | { readonly kind: 'window' }
+
+/** Sources come before what is made from them. */
+export interface PlannedColumn {
+  readonly name: string
+  readonly source: ColumnSource
+  readonly steps: readonly Step[]
+  /** Values to match, where the column ends in (and widens to) one flag each. */
+  readonly oneHot: readonly (string | number)[] | undefined
+}
+
+/** What is done with one input's events. */
+export interface InputPlan {
+  readonly name: string
+  readonly input: FeatureInput
+  /** Indices of the histories that its events are added to. */
+  readonly feeds: readonly number[]
+  /** Indices of the histories that its windows look at; none unless it predicts. */
+  readonly looksAt: readonly number[]
+  readonly windows: readonly WindowGroup[]
+  readonly columns: readonly PlannedColumn[]
+  /** Indices in `columns`, in the vector's order. */
+  readonly vector: readonly number[]
+  /** Numbers that the vector or a history is made from: they must fit FP32's range. */
+  readonly numberFields: readonly string[]
+}
+
+/** The features of a pipeline, compiled: exact, with every reference resolved. */
+export interface FeaturePlan {
+  readonly histories: readonly PlannedHistory[]
+  readonly inputs: ReadonlyMap<string, InputPlan>
+  /** The model's input: column `column`, FP32 [rows, width]; `names` has one entry an element, `channel=web` for a one-hot flag. */
+  readonly vector: { readonly column: string; readonly width: number; readonly names: readonly string[]; readonly type: ColumnType }
+}
