@@ -35,7 +35,7 @@ function filesIn(folder) {
 /** Paths that only one folder has, or whose content differs. */
 function differences(left, right) {
   const [ours, theirs] = [filesIn(left), filesIn(right)]
-  const paths = [...new Set([...ours.keys(), ...theirs.keys()])].sort()
+  const paths = [...new Set([...ours.keys(), ...theirs.keys()])].sort((a, b) => a.localeCompare(b))
   return paths.filter(
     (path) => !ours.has(path) || !theirs.has(path) || !readFileSync(ours.get(path)).equals(readFileSync(theirs.get(path))),
   )

@@ -9,7 +9,7 @@ import {
   type Tensor,
   viewBytes,
 } from '@spillway/core'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 
 export const datatypes: readonly Datatype[] = [
   'BOOL',

@@ -1,5 +1,5 @@
 import { concatBatches, emptyBatch, MeshError, sliceBatch, takeRows, textColumn, textValues, withColumns } from '@spillway/core'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { batchArbitrary, batchesArbitrary, textArbitrary } from './arbitraries.ts'
 import { rowsOf } from './rows.ts'
@@ -44,7 +44,7 @@ test('slices and takes of a slice are those of the whole', () => {
       const [head, tail] = [sliceBatch(batch, 0, middle), sliceBatch(batch, middle, batch.rowCount)]
       expect(rowsOf(concatBatches([head, tail]))).toEqual(rowsOf(batch))
       const backwards = Array.from({ length: tail.rowCount }, (_, row) => tail.rowCount - 1 - row)
-      expect(rowsOf(takeRows(tail, backwards))).toEqual(rowsOf(tail).reverse())
+      expect(rowsOf(takeRows(tail, backwards))).toEqual(rowsOf(tail).toReversed())
     }),
   )
 })

@@ -15,7 +15,7 @@ import { dimensions, type RawTensors, rawTensor, type WireTensor, wireTensor } f
 export const reservedPrefix = 'spillway.'
 
 /** The tensor that every frame has: its rows are the frame's rows. */
-export const idsName = 'spillway.ids'
+const idsName = 'spillway.ids'
 
 interface MetaColumn {
   readonly key: keyof RowMeta

@@ -34,7 +34,7 @@ export function wireTensor(name: string, datatype: Datatype, shape: readonly num
   return { name, datatype, shape: shape.map(BigInt), parameters: {}, contents: undefined }
 }
 
-export function rawBytes(tensor: Tensor): Uint8Array {
+function rawBytes(tensor: Tensor): Uint8Array {
   if (tensor.datatype === 'BYTES') return encodeElements(tensor.data)
   return new Uint8Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength)
 }

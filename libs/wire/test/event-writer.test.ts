@@ -1,6 +1,6 @@
 import { type BytesColumn, bytesCount, rowMeta, type Tensor, text, textAt } from '@spillway/core'
 import { compileEventReader, compileEventWriter, inputSchema, type OutputField } from '@spillway/wire'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
 function write(tensor: Tensor, as?: OutputField['as']): string[] {
@@ -52,23 +52,21 @@ describe('a value is written as its datatype says', () => {
     expect(write(tensor, as)).toEqual(expected)
   })
 
-  test('every float and text reads back as it was', () => {
+  test('every float reads back as it was', () => {
+    const floats = fc.array(fc.float({ noNaN: true, noDefaultInfinity: true }).map((value) => value + 0))
     fc.assert(
-      fc.property(
-        fc.array(fc.float({ noNaN: true, noDefaultInfinity: true })),
-        (values) =>
-          void expect(
-            write({ datatype: 'FP32', shape: [values.length], data: Float32Array.from(values) }).map(
-              (json) => Math.fround(Number(json)) + 0,
-            ),
-          ).toEqual(values.map((value) => value + 0)),
-      ),
+      fc.property(floats, (values) => {
+        const written = write({ datatype: 'FP32', shape: [values.length], data: Float32Array.from(values) })
+        expect(written.map((json) => Math.fround(Number(json)))).toEqual(values)
+      }),
     )
+  })
+
+  test('every text reads back as it was', () => {
     fc.assert(
-      fc.property(
-        fc.array(fc.string({ unit: 'grapheme' })),
-        (values) => void expect(write(text(values)).map((json) => JSON.parse(json) as unknown)).toEqual(values),
-      ),
+      fc.property(fc.array(fc.string({ unit: 'grapheme' })), (values) => {
+        expect(write(text(values)).map((json) => JSON.parse(json) as unknown)).toEqual(values)
+      }),
     )
   })
 

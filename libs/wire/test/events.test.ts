@@ -1,6 +1,6 @@
 import { type BytesColumn, bytesColumn, column, MeshError, textAt, textColumn } from '@spillway/core'
 import { compileEventReader, type EventRecords, inputSchema, inputSignature, type ReadEvents } from '@spillway/wire'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
 const input = inputSchema.parse({
@@ -239,13 +239,16 @@ describe('the reader agrees with JSON.parse', () => {
   })
 })
 
+function part(value: number): string {
+  return String(value).padStart(2, '0')
+}
+
 test('times are those of Date, at any offset', () => {
   const timed = compileEventReader(inputSchema.parse({ fields: { t: 'timestamp' } }))
   const dates = fc.date({ min: new Date('0001-01-02T00:00:00Z'), max: new Date('9999-12-30T00:00:00Z'), noInvalidDate: true })
   fc.assert(
     fc.property(dates, fc.integer({ min: -1439, max: 1439 }), (date, offset) => {
       const local = new Date(date.getTime() + offset * 60_000).toISOString().slice(0, -1)
-      const part = (value: number): string => String(value).padStart(2, '0')
       const zone = `${offset < 0 ? '-' : '+'}${part(Math.floor(Math.abs(offset) / 60))}:${part(Math.abs(offset) % 60)}`
       const events = [`{"t":"${date.toISOString()}"}`, `{"t":"${local}${zone}"}`, `{"t":${date.getTime()}}`]
       const { batch } = timed.read({ count: 3, values: textColumn(events) }, undefined, 0)

@@ -1,6 +1,6 @@
-import { type Batch, MeshError, rowMeta, type Tensor, textColumn } from '@spillway/core'
+import { type Batch, type MeshError, rowMeta, type Tensor, textColumn } from '@spillway/core'
 import { decodeFrame, encodeFrame, fromInferRequest, inference, splitFrames, toInferRequest } from '@spillway/wire'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { batchArbitrary } from '../../core/test/arbitraries.ts'
 import { rowsOf } from '../../core/test/rows.ts'
@@ -65,6 +65,10 @@ describe('a frame', () => {
   })
 })
 
+function input(message: inference.ModelInferRequest, name: string): inference.ModelInferRequest_InferInputTensor {
+  return message.inputs.find((one) => one.name === name)!
+}
+
 describe('what is wrong with a frame is said by tensor', () => {
   const batch: Batch = {
     rowCount: 2,
@@ -72,8 +76,6 @@ describe('what is wrong with a frame is said by tensor', () => {
     columns: new Map([['amount', { datatype: 'FP64', shape: [2], data: Float64Array.of(1, 2) }]]),
   }
   type Change = (message: inference.ModelInferRequest) => void
-  const input = (message: inference.ModelInferRequest, name: string): inference.ModelInferRequest_InferInputTensor =>
-    message.inputs.find((one) => one.name === name)!
   const wrong: readonly [string, Change, string | undefined, RegExp][] = [
     ['no ids', (message) => (input(message, 'spillway.ids').name = 'other'), 'spillway.ids', /no frame/],
     [

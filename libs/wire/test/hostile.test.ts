@@ -1,6 +1,6 @@
 import { type Batch, bytesColumn, MeshError, rowMeta, type Tensor } from '@spillway/core'
 import { compileEventReader, decodeFrame, encodeFrame, inference, inputSchema, toInferRequest } from '@spillway/wire'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { batchArbitrary } from '../../core/test/arbitraries.ts'
 
@@ -112,6 +112,10 @@ describe('a frame of hostile bytes', () => {
   })
 })
 
+function deep(open: string): Buffer {
+  return Buffer.from(`{"id":1,"x":${open.repeat(500_000)}`)
+}
+
 describe('events of hostile bytes', () => {
   const input = inputSchema.parse({
     id: 'id',
@@ -150,7 +154,6 @@ describe('events of hostile bytes', () => {
   })
 
   test('deeply nested, or long', () => {
-    const deep = (open: string): Buffer => Buffer.from(`{"id":1,"x":${open.repeat(500_000)}`)
     const long = Buffer.from(`{"id":${'9'.repeat(1_000_000)},"at":0,"ok":true}`)
     const exponent = Buffer.from(`{"id":1e${'9'.repeat(1_000_000)},"at":0,"ok":true}`)
     const { failures } = reader.read({ count: 4, values: bytesColumn([deep('['), deep('{"a":'), long, exponent]) }, undefined, 0)

@@ -1,6 +1,6 @@
 import { bytesColumn, type MeshError, type Tensor } from '@spillway/core'
 import { fromRawTensors, inference, toRawTensors, type WireTensor } from '@spillway/wire'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { datatypes, tensorArbitrary } from '../../core/test/arbitraries.ts'
 
