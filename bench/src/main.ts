@@ -1,0 +1,38 @@
+// `npm run bench [-- NAME…] [--rounds N] [--transactions N]`: each benchmark against its limit in the same run; results in bench/results.
+import { parseArgs } from 'node:util'
+import { startKafka } from '@spillway/test/brokers'
+import { benchDrainEmbedded, benchDrainKafka } from './drain.ts'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { rounds: { type: 'string', default: '5' }, transactions: { type: 'string', default: '300000' } },
+})
+const rounds = Number(values.rounds)
+const transactions = Number(values.transactions)
+
+const benchmarks: Readonly<Record<string, { readonly kafka: boolean; run(brokers: readonly string[]): Promise<void> }>> = {
+  'drain-embedded': { kafka: false, run: () => benchDrainEmbedded({ rounds, transactions }) },
+  'drain-kafka': { kafka: true, run: (brokers) => benchDrainKafka(brokers, { rounds, transactions }) },
+}
+
+const chosen = positionals.length === 0 ? Object.keys(benchmarks) : positionals
+for (const name of chosen) {
+  const benchmark = benchmarks[name]
+  if (benchmark === undefined) throw new Error(`there is no benchmark "${name}": choose among ${Object.keys(benchmarks).join(', ')}`)
+  console.log(name)
+  if (!benchmark.kafka) {
+    await benchmark.run([])
+    continue
+  }
+  const kafka = await startKafka()
+  if ('skipped' in kafka) {
+    console.log(`  skipped: ${kafka.skipped}`)
+    continue
+  }
+  try {
+    await benchmark.run(kafka.brokers)
+  } finally {
+    await kafka.stop()
+  }
+}
+process.exit(0)
