@@ -85,7 +85,15 @@ export class GrpcChannel implements Component {
         span?.end()
       }
       const { requestSerialize, responseDeserialize } = method
-      const call = this.#client.makeUnaryRequest(method.path, requestSerialize, responseDeserialize, request, metadata, deadlineOf(options), done)
+      const call = this.#client.makeUnaryRequest(
+        method.path,
+        requestSerialize,
+        responseDeserialize,
+        request,
+        metadata,
+        deadlineOf(options),
+        done,
+      )
       if (signal === undefined) return
       cancel = () => call.cancel()
       signal.addEventListener('abort', cancel, { once: true })
@@ -102,7 +110,14 @@ export class GrpcChannel implements Component {
     if (signal?.aborted === true) throw cancelled(signal)
     const { span, metadata } = this.#begin(method.path, options)
     const { requestSerialize, responseDeserialize } = method
-    const call = this.#client.makeServerStreamRequest(method.path, requestSerialize, responseDeserialize, request, metadata, deadlineOf(options))
+    const call = this.#client.makeServerStreamRequest(
+      method.path,
+      requestSerialize,
+      responseDeserialize,
+      request,
+      metadata,
+      deadlineOf(options),
+    )
     const cancel = (): void => call.cancel()
     signal?.addEventListener('abort', cancel, { once: true })
     try {
@@ -139,7 +154,9 @@ export class GrpcChannel implements Component {
 }
 
 function cancelled(signal: AbortSignal): MeshError {
-  return signal.reason instanceof MeshError ? signal.reason : new MeshError('CANCELLED', 'the call was cancelled before it began', { cause: signal.reason })
+  return signal.reason instanceof MeshError
+    ? signal.reason
+    : new MeshError('CANCELLED', 'the call was cancelled before it began', { cause: signal.reason })
 }
 
 function deadlineOf(options: CallOptions): { deadline?: number } {

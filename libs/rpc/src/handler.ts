@@ -28,7 +28,9 @@ export function unaryHandler<Request, Response>(handle: (request: Request, call:
  * One request, a stream of responses, ended by the iterable's end. The next response is asked for only when HTTP/2 flow control has room;
  * when `call.signal` fires the iterable is returned (its `finally` blocks run).
  */
-export function serverStreamHandler<Request, Response>(handle: (request: Request, call: RpcCall) => AsyncIterable<Response>): ServerStreamRpc {
+export function serverStreamHandler<Request, Response>(
+  handle: (request: Request, call: RpcCall) => AsyncIterable<Response>,
+): ServerStreamRpc {
   return { kind: 'serverStream', handle }
 }
 

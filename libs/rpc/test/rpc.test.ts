@@ -44,10 +44,11 @@ interface Handlers {
   readonly port?: number
 }
 
+function unused(): never {
+  throw new MeshError('UNIMPLEMENTED', 'not part of this test')
+}
+
 async function startServer(handlers: Handlers): Promise<GrpcServer> {
-  const unused = (): never => {
-    throw new MeshError('UNIMPLEMENTED', 'not part of this test')
-  }
   const server = new GrpcServer({
     port: handlers.port ?? 0,
     telemetry,
@@ -88,7 +89,9 @@ const rejection = (promise: Promise<unknown>): Promise<MeshError> =>
 
 describe('a unary call', () => {
   test('carries request and response', async () => {
-    const { channel } = await pair({ predict: async ({ events }) => ({ results: events.map((prediction) => ({ result: { $case: 'prediction', value: prediction } })) }) })
+    const { channel } = await pair({
+      predict: async ({ events }) => ({ results: events.map((prediction) => ({ result: { $case: 'prediction', value: prediction } })) }),
+    })
     const response = await channel.unary(predict, { pipeline: 'fraud', events: [Buffer.from('{"a":1}')] })
     expect(response.results[0]!.result).toEqual({ $case: 'prediction', value: Buffer.from('{"a":1}') })
   })
@@ -336,10 +339,14 @@ describe('a server', () => {
   test('describes its services by reflection', async () => {
     const { server } = await pair({})
     const client = new Client(`127.0.0.1:${server.port}`, credentials.createInsecure())
-    const text = (value: Buffer): Buffer => value
     const ask = (query: Buffer): Promise<Buffer> =>
       new Promise((resolve, reject) => {
-        const stream = client.makeBidiStreamRequest('/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', text, text, new Metadata())
+        const stream = client.makeBidiStreamRequest(
+          '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+          Buffer.from,
+          Buffer.from,
+          new Metadata(),
+        )
         stream.on('data', resolve).on('error', reject)
         stream.write(query)
         stream.end()

@@ -1,5 +1,6 @@
-import { type Clock, concatTensors, MeshError, sliceTensor, systemClock, type Tensor } from '@spillway/core'
+import { type Clock, MeshError, sliceTensor, systemClock } from '@spillway/core'
 import type { Backend, Tensors } from './backend.ts'
+import { concatInputs, joined, mapTensors, type Pending, type Piece, rowsOf, sliceOf } from './batch-pieces.ts'
 import type { ServableMetrics } from './model-metrics.ts'
 
 export interface BatcherOptions {
@@ -12,34 +13,12 @@ export interface BatcherOptions {
   readonly clock?: Clock
 }
 
-/** A request: settled once, when its last piece is there or its first fails. */
-interface Pending {
-  readonly pieces: (Tensors | undefined)[]
-  missing: number
-  /** Of its rows and pieces, those in the queue. */
-  waitingRows: number
-  waitingPieces: number
-  settled: boolean
-  readonly deadlineMs: number
-  settle(error: MeshError | undefined): void
-}
-
-/** What waits for a run: a request, or a part of one that is larger than a batch. */
-interface Piece {
-  readonly request: Pending
-  readonly index: number
-  readonly inputs: Tensors
-  readonly rowCount: number
-  /** Pieces are run together only where their rows have the same shape. */
-  readonly shapeKey: string
-  readonly arrivedMs: number
-}
-
 /** setTimeout's limit. */
 const maxTimerMs = 0x7fffffff
 
 /**
- * Puts requests of many callers into common runs: while the backend is busy requests wait, and the next run takes as many as fit.
+ * Puts requests of many callers into common runs: those of one turn of the event loop, and, while the backend is busy, those that wait; a run
+ * takes as many as fit.
  * A batch that fails is halved until the request at fault stands alone, so that its neighbours are answered.
  */
 export class DynamicBatcher {
@@ -55,7 +34,7 @@ export class DynamicBatcher {
   /** Pieces in the queue whose request is settled: skipped when taken, swept when they are the most. */
   #deadPieces = 0
   #running = 0
-  #pumping = false
+  #pumpScheduled = false
   #delay: NodeJS.Timeout | undefined
   #draining = false
   #whenEmpty: (() => void) | undefined
@@ -88,7 +67,10 @@ export class DynamicBatcher {
     if (signal.aborted) return cancelled(signal)
     if (deadlineMs !== Infinity && deadlineMs <= this.#clock.nowMs()) return expired()
     if (this.#queuedRows > 0 && this.#queuedRows + rowCount > this.#maxQueueRows)
-      return new MeshError('RESOURCE_EXHAUSTED', `the model's queue is full: ${this.#queuedRows} of ${this.#maxQueueRows} rows wait; send less or later`)
+      return new MeshError(
+        'RESOURCE_EXHAUSTED',
+        `the model's queue is full: ${this.#queuedRows} of ${this.#maxQueueRows} rows wait; send less or later`,
+      )
     return undefined
   }
 
@@ -140,12 +122,13 @@ export class DynamicBatcher {
       this.#queue.push({ request, index, inputs: piece, rowCount: end - start, shapeKey, arrivedMs })
     }
     this.#queuedRows += rowCount
-    this.#pump()
+    this.#pumpSoon()
   }
 
   #shapeKey(inputs: Tensors): string {
     let key = ''
-    for (const [name, { rowShape }] of this.#backend.signature.inputs) if (rowShape.includes(-1)) key += `${inputs.get(name)!.shape.slice(1).join('x')};`
+    for (const [name, { rowShape }] of this.#backend.signature.inputs)
+      if (rowShape.includes(-1)) key += `${inputs.get(name)!.shape.slice(1).join('x')};`
     return key
   }
 
@@ -162,15 +145,22 @@ export class DynamicBatcher {
     this.#checkEmpty()
   }
 
+  /** Pumps when what this turn of the event loop brings is in: the calls that one read of a socket held share a run. */
+  #pumpSoon(): void {
+    if (this.#pumpScheduled) return
+    this.#pumpScheduled = true
+    setImmediate(() => {
+      this.#pumpScheduled = false
+      this.#pump()
+    })
+  }
+
   /** Starts runs while the backend is free and something waits. */
   #pump(): void {
-    if (this.#pumping) return
-    this.#pumping = true
     while (this.#running < this.#backend.concurrency && this.#queue.length > 0 && !this.#waitsForMore()) {
       const batch = this.#take()
       if (batch.length > 0) this.#start(batch)
     }
-    this.#pumping = false
     this.#metrics.queuedRows(this.#queuedRows)
     this.#checkEmpty()
   }
@@ -228,7 +218,7 @@ export class DynamicBatcher {
   /** Never rejects: each piece's request is told. */
   async #run(batch: readonly Piece[]): Promise<void> {
     try {
-      const inputs = batch.length === 1 ? batch[0]!.inputs : this.#concat(batch)
+      const inputs = batch.length === 1 ? batch[0]!.inputs : concatInputs(batch, this.#backend.signature.inputs.keys())
       const startedMs = performance.now()
       const outputs = await this.#backend.run(inputs, this.#never)
       this.#metrics.batch(rowsOf(batch), performance.now() - startedMs)
@@ -243,12 +233,6 @@ export class DynamicBatcher {
       await this.#run(batch.slice(0, half))
       await this.#run(batch.slice(half))
     }
-  }
-
-  #concat(batch: readonly Piece[]): Tensors {
-    const inputs = new Map<string, Tensor>()
-    for (const name of this.#backend.signature.inputs.keys()) inputs.set(name, concatTensors(batch.map((piece) => piece.inputs.get(name)!)))
-    return inputs
   }
 
   #deliver(batch: readonly Piece[], outputs: Tensors): void {
@@ -276,26 +260,10 @@ export class DynamicBatcher {
   }
 }
 
-function rowsOf(batch: readonly Piece[]): number {
-  return batch.reduce((rows, piece) => rows + piece.rowCount, 0)
-}
-
-function mapTensors(tensors: Tensors, change: (tensor: Tensor) => Tensor): Tensors {
-  return new Map(Array.from(tensors, ([name, tensor]) => [name, change(tensor)]))
-}
-
-function sliceOf(tensors: Tensors, start: number, end: number): Tensors {
-  return mapTensors(tensors, (tensor) => sliceTensor(tensor, start, end))
-}
-
-function joined(pieces: readonly Tensors[]): Tensors {
-  const [first] = pieces as [Tensors]
-  if (pieces.length === 1) return first
-  return new Map(Array.from(first.keys(), (name) => [name, concatTensors(pieces.map((piece) => piece.get(name)!))]))
-}
-
 function cancelled(signal: AbortSignal): MeshError {
-  return signal.reason instanceof MeshError ? signal.reason : new MeshError('CANCELLED', 'the caller no longer wants the answer', { cause: signal.reason })
+  return signal.reason instanceof MeshError
+    ? signal.reason
+    : new MeshError('CANCELLED', 'the caller no longer wants the answer', { cause: signal.reason })
 }
 
 function expired(): MeshError {

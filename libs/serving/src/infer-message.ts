@@ -20,7 +20,8 @@ export function readInputs(request: inference.ModelInferRequest, { inputs }: Mod
 function decodeInputs({ inputs, rawInputContents }: inference.ModelInferRequest): Tensors {
   // A raw content goes with each tensor or with none: a mismatch is left whole for the codec to refuse.
   const reserved = inputs.some(({ name }) => name.startsWith(reservedPrefix))
-  if (!reserved || (rawInputContents.length > 0 && rawInputContents.length !== inputs.length)) return fromRawTensors(inputs, rawInputContents)
+  if (!reserved || (rawInputContents.length > 0 && rawInputContents.length !== inputs.length))
+    return fromRawTensors(inputs, rawInputContents)
   const own = (_: unknown, index: number): boolean => !inputs[index]!.name.startsWith(reservedPrefix)
   return fromRawTensors(inputs.filter(own), rawInputContents.filter(own))
 }
@@ -35,7 +36,8 @@ export function inferResponse(request: inference.ModelInferRequest, version: str
 /** @throws MeshError INVALID_ARGUMENT where an output is asked for that the model has not. */
 export function checkRequestedOutputs(request: inference.ModelInferRequest, { outputs }: ModelSignature): void {
   for (const { name } of request.outputs) {
-    if (!outputs.has(name)) throw invalid(name, `unexpected output "${name}" for model "${request.modelName}": its outputs are ${list(outputs.keys())}`)
+    if (!outputs.has(name))
+      throw invalid(name, `unexpected output "${name}" for model "${request.modelName}": its outputs are ${list(outputs.keys())}`)
   }
 }
 

@@ -18,9 +18,9 @@ export function inferenceService(manager: ModelManager, identity: ServerIdentity
       serverLive: unaryHandler(async (): Promise<inference.ServerLiveResponse> => ({ live: true })),
       serverReady: unaryHandler(async (): Promise<inference.ServerReadyResponse> => ({ ready: manager.ready })),
       serverMetadata: unaryHandler(async (): Promise<inference.ServerMetadataResponse> => ({ ...identity, extensions: [] })),
-      modelReady: unaryHandler(
-        async ({ name, version }: inference.ModelReadyRequest): Promise<inference.ModelReadyResponse> => ({ ready: manager.isReady(name, version) }),
-      ),
+      modelReady: unaryHandler(async ({ name, version }: inference.ModelReadyRequest): Promise<inference.ModelReadyResponse> => ({
+        ready: manager.isReady(name, version),
+      })),
       modelMetadata: unaryHandler(async ({ name, version }: inference.ModelMetadataRequest) => metadataOf(manager, name, version)),
       modelInfer: unaryHandler((request: inference.ModelInferRequest, call) => infer(manager, request, call)),
     },

@@ -82,9 +82,14 @@ export class ModelManager implements Component {
 
   #find(model: string, version: string): Servable {
     const servable = this.#servables.get(model)
+    if (servable === undefined && !this.#ready)
+      throw new MeshError('UNAVAILABLE', `model '${model}' is not loaded: the server is starting or stopping`)
     if (servable === undefined) throw new MeshError('NOT_FOUND', `Request for unknown model: '${model}' is not found`)
     if (version !== '' && servable.version !== version)
-      throw new MeshError('NOT_FOUND', `Request for unknown model: '${model}' version ${version} is not found (version ${servable.version} is)`)
+      throw new MeshError(
+        'NOT_FOUND',
+        `Request for unknown model: '${model}' version ${version} is not found (version ${servable.version} is)`,
+      )
     return servable
   }
 

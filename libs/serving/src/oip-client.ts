@@ -33,7 +33,9 @@ export class OipModelClient implements ModelClient, Component {
     const columns = new Map<string, ColumnType>()
     for (const { name, datatype, shape } of tensors) {
       if (!isDatatype(datatype) || shape.length === 0)
-        throw this.#wrongAnswer(`tensor "${name}" of model "${model}" is ${datatype} [${shape.join(', ')}]: expected an OIP datatype, and the row as first dimension`)
+        throw this.#wrongAnswer(
+          `tensor "${name}" of model "${model}" is ${datatype} [${shape.join(', ')}]: expected an OIP datatype, and the row as first dimension`,
+        )
       columns.set(name, { datatype, rowShape: shape.slice(1).map(Number) })
     }
     return columns

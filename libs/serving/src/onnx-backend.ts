@@ -128,7 +128,10 @@ export class OnnxBackend implements Backend {
       hopsUs.length = 0
       await time(madeUpInputs(this.signature, Math.min(this.#options.maxBatchRows, this.maxBatchRows)), 100)
     } catch (error) {
-      this.#options.logger.debug({ err: error, path: this.#options.path }, 'the model does not run on made-up inputs: it stays in its workers')
+      this.#options.logger.debug(
+        { err: error, path: this.#options.path },
+        'the model does not run on made-up inputs: it stays in its workers',
+      )
       return { inline: false, runUs: Infinity, hopUs: Infinity }
     }
     const runUs = lowerQuartile(runsUs)

@@ -1,4 +1,14 @@
-import { bytesColumn, type ColumnType, type Datatype, type FixedData, MeshError, type Signature, type Tensor, textValues, textColumn } from '@spillway/core'
+import {
+  bytesColumn,
+  type ColumnType,
+  type Datatype,
+  type FixedData,
+  MeshError,
+  type Signature,
+  type Tensor,
+  textValues,
+  textColumn,
+} from '@spillway/core'
 import ort from 'onnxruntime-node'
 import type { ModelSignature, Tensors } from './backend.ts'
 
@@ -76,7 +86,10 @@ export class OnnxSession {
     for (const [name, type] of this.description.signature.outputs) {
       const output = results[name]!
       if (output.dims[0] !== rowCount)
-        throw new MeshError('INTERNAL', `output "${name}" has shape [${output.dims.join(', ')}] for ${rowCount} rows: its first dimension must be the row`)
+        throw new MeshError(
+          'INTERNAL',
+          `output "${name}" has shape [${output.dims.join(', ')}] for ${rowCount} rows: its first dimension must be the row`,
+        )
       outputs.set(name, fromOrt(output, type.datatype))
     }
     return outputs
@@ -99,7 +112,8 @@ function toOrt(input: Tensor): ort.Tensor {
 
 function fromOrt(output: ort.Tensor, datatype: Datatype): Tensor {
   const shape = [...output.dims]
-  if (datatype === 'BYTES') return { datatype, shape, data: output.data.length === 0 ? bytesColumn([]) : textColumn(output.data as string[]) }
+  if (datatype === 'BYTES')
+    return { datatype, shape, data: output.data.length === 0 ? bytesColumn([]) : textColumn(output.data as string[]) }
   const data = output.data as unknown as FixedData
   if (datatype === 'FP16') return { datatype, shape, data: new Uint16Array(data.buffer, data.byteOffset, data.length) }
   return { datatype, shape, data }
@@ -120,9 +134,13 @@ function describe(session: ort.InferenceSession, path: string): OnnxDescription 
 /** The type of one row; adds the size of the first dimension to `rows`. */
 function columnType(value: ort.InferenceSession.ValueMetadata, what: string, rows: Set<number | string> | undefined): ColumnType {
   if (!value.isTensor)
-    throw new MeshError('FAILED_PRECONDITION', `${what} is no tensor but a sequence or map (ZipMap makes those): export the model without it, as with zipmap=False`)
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      `${what} is no tensor but a sequence or map (ZipMap makes those): export the model without it, as with zipmap=False`,
+    )
   const datatype = datatypes[value.type]
-  if (datatype === undefined) throw new MeshError('FAILED_PRECONDITION', `${what} has element type ${value.type}, which the protocol cannot carry`)
+  if (datatype === undefined)
+    throw new MeshError('FAILED_PRECONDITION', `${what} has element type ${value.type}, which the protocol cannot carry`)
   const [row, ...rowShape] = value.shape
   if (row === undefined) throw new MeshError('FAILED_PRECONDITION', `${what} has no declared shape: its first dimension must be the row`)
   rows?.add(row)

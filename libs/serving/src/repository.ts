@@ -22,7 +22,8 @@ export async function modelNames(repository: string): Promise<string[]> {
 
 /** The largest version of the model. @throws MeshError NOT_FOUND naming the path and what was expected there. */
 export async function latestVersion(repository: string, model: string): Promise<ModelFile> {
-  if (model === '' || /[/\\]|^\.\.?$/.test(model)) throw new MeshError('INVALID_ARGUMENT', `"${model}" is no model name: it is the name of a folder`)
+  if (model === '' || /[/\\]|^\.\.?$/.test(model))
+    throw new MeshError('INVALID_ARGUMENT', `"${model}" is no model name: it is the name of a folder`)
   const folder = join(repository, model)
   const names = await folders(folder, `model "${model}"`)
   const versions = names.filter((name) => /^\d+$/.test(name) && BigInt(name) > 0n).toSorted((a, b) => (BigInt(a) < BigInt(b) ? 1 : -1))
@@ -38,7 +39,9 @@ export async function latestVersion(repository: string, model: string): Promise<
 async function folders(path: string, what: string): Promise<string[]> {
   try {
     const entries = await readdir(path, { withFileTypes: true })
-    return entries.filter((entry) => (entry.isDirectory() || entry.isSymbolicLink()) && !entry.name.startsWith('.')).map((entry) => entry.name)
+    return entries
+      .filter((entry) => (entry.isDirectory() || entry.isSymbolicLink()) && !entry.name.startsWith('.'))
+      .map((entry) => entry.name)
   } catch (error) {
     const { code = 'error' } = error as NodeJS.ErrnoException
     throw new MeshError('NOT_FOUND', `${what} cannot be read at ${path} (${code}): expected ${layout}`, { cause: error })

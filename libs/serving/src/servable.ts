@@ -88,7 +88,8 @@ function checkInputs({ model, signature }: Servable, inputs: Tensors, rowCount: 
   for (const [name, { datatype, rowShape }] of signature.inputs) {
     const input = inputs.get(name)
     const expected = (): string => `${datatype} of shape [${[rowCount, ...rowShape].join(', ')}]`
-    if (input === undefined) throw new MeshError('INVALID_ARGUMENT', `model "${model}": input "${name}" is missing: expected ${expected()}`, { field: name })
+    if (input === undefined)
+      throw new MeshError('INVALID_ARGUMENT', `model "${model}": input "${name}" is missing: expected ${expected()}`, { field: name })
     const { shape } = input
     const fits =
       input.datatype === datatype &&

@@ -17,10 +17,12 @@ export function checkSignature(model: string, signature: ModelSignature, needs: 
     if (!fits(given, expected)) throw mismatch(name, `${wants}, and the pipeline gives "${name}" as ${typeText(given)}`)
   }
   for (const name of needs.inputs.keys()) {
-    if (!signature.inputs.has(name)) throw mismatch(name, `the pipeline gives model "${model}" the input "${name}", and it takes ${listText(signature.inputs)}`)
+    if (!signature.inputs.has(name))
+      throw mismatch(name, `the pipeline gives model "${model}" the input "${name}", and it takes ${listText(signature.inputs)}`)
   }
   for (const name of needs.outputs) {
-    if (!signature.outputs.has(name)) throw mismatch(name, `the pipeline reads output "${name}" of model "${model}", and it gives ${listText(signature.outputs)}`)
+    if (!signature.outputs.has(name))
+      throw mismatch(name, `the pipeline reads output "${name}" of model "${model}", and it gives ${listText(signature.outputs)}`)
   }
 }
 

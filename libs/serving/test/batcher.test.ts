@@ -1,6 +1,6 @@
 import { type Clock, MeshError, sliceTensor, type Tensor, tensor } from '@spillway/core'
 import { Registry } from 'prom-client'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { type Backend, DynamicBatcher, ModelMetrics, type Tensors } from '../src/mod.ts'
 
 const never = new AbortController().signal
@@ -45,6 +45,11 @@ class GatedBackend implements Backend {
   }
 }
 
+/** Resolves when the (gated) backend has begun a run. */
+function started(backend: GatedBackend): Promise<void> {
+  return vi.waitFor(() => expect(backend.runs).toHaveLength(1), { interval: 1 })
+}
+
 const metrics = (registry = new Registry()): ReturnType<ModelMetrics['of']> => new ModelMetrics(registry).of('m', '1')
 
 function rows(...values: number[]): Tensors {
@@ -59,25 +64,28 @@ const refusal = (promise: Promise<unknown>): Promise<MeshError> =>
     (error: unknown) => error as MeshError,
   )
 
-describe('requests that arrive during a run', () => {
-  test('go into the next one together, each with its own answer', async () => {
+describe('requests that arrive together or during a run', () => {
+  test('go into one run, each with its own answer', async () => {
     const backend = new GatedBackend()
     backend.close()
     const batcher = new DynamicBatcher(backend, metrics())
-    const answers = Array.from({ length: 10 }, (_, i) => batcher.infer(rows(i, i + 0.5), 2, Infinity, never))
+    const ask = (i: number): Promise<Tensors> => batcher.infer(rows(i, i + 0.5), 2, Infinity, never)
+    const answers = [ask(0), ask(1), ask(2)]
+    await started(backend)
+    for (let i = 3; i < 10; i++) answers.push(ask(i))
     backend.open()
     expect((await Promise.all(answers)).map(answer)).toEqual(Array.from({ length: 10 }, (_, i) => [2 * i, 2 * i + 1]))
-    expect(backend.runs).toEqual([2, 18])
+    expect(backend.runs).toEqual([6, 14])
   })
 
   test('are split over runs of at most maxBatchRows, in order, none divided that fits one', async () => {
     const backend = new GatedBackend()
     backend.close()
     const batcher = new DynamicBatcher(backend, metrics(), { maxBatchRows: 4 })
-    const answers = [1, 3, 2, 2, 4].map((count) => batcher.infer(rows(...new Array<number>(count).fill(1)), count, Infinity, never))
+    const answers = [1, 3, 2, 3, 4].map((count) => batcher.infer(rows(...new Array<number>(count).fill(1)), count, Infinity, never))
     backend.open()
     await Promise.all(answers)
-    expect(backend.runs).toEqual([1, 3, 4, 4])
+    expect(backend.runs).toEqual([4, 2, 3, 4])
   })
 
   test('are not put together where their rows differ in shape', async () => {
@@ -88,7 +96,7 @@ describe('requests that arrive during a run', () => {
     const answers = [rows(1), rows(2), wide, rows(3)].map((inputs) => batcher.infer(inputs, 1, Infinity, never))
     backend.open()
     expect((await Promise.all(answers)).map(answer)).toEqual([[2], [4], [10], [6]])
-    expect(backend.runs).toEqual([1, 1, 1, 1])
+    expect(backend.runs).toEqual([2, 1, 1])
   })
 
   test('wait for more where a delay is set', async () => {
@@ -127,6 +135,7 @@ test('a request whose deadline has passed is not run', async () => {
   const batcher = new DynamicBatcher(backend, metrics(), { clock })
   expect(await refusal(batcher.infer(rows(1), 1, 1_000, never))).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
   const first = batcher.infer(rows(1), 1, Infinity, never)
+  await started(backend)
   const late = refusal(batcher.infer(rows(2), 1, 60_000, never))
   const last = batcher.infer(rows(3), 1, 900_000, never)
   nowMs = 60_000
@@ -141,7 +150,8 @@ test('a request is answered at its deadline though the backend is stuck', async 
   const backend = new GatedBackend()
   backend.close()
   const batcher = new DynamicBatcher(backend, metrics())
-  const stuck = refusal(batcher.infer(rows(1), 1, Date.now() + 40, never))
+  const stuck = refusal(batcher.infer(rows(1), 1, Date.now() + 1_000, never))
+  await started(backend)
   const queued = refusal(batcher.infer(rows(2), 1, Date.now() + 40, never))
   expect(await stuck).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
   expect(await queued).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
@@ -155,6 +165,7 @@ test('a cancelled request leaves the queue, and makes room', async () => {
   backend.close()
   const batcher = new DynamicBatcher(backend, metrics(), { maxQueueRows: 4 })
   const first = batcher.infer(rows(1), 1, Infinity, never)
+  await started(backend)
   const controller = new AbortController()
   const cancelled = [1, 2, 3].map(() => refusal(batcher.infer(rows(2), 1, Infinity, controller.signal)))
   const kept = batcher.infer(rows(3), 1, Infinity, never)
@@ -172,7 +183,10 @@ test('a drain answers what was taken and takes no more', async () => {
   backend.close()
   const registry = new Registry()
   const batcher = new DynamicBatcher(backend, metrics(registry))
-  const answers = [1, 2, 3].map((value) => batcher.infer(rows(value), 1, Infinity, never))
+  const ask = (value: number): Promise<Tensors> => batcher.infer(rows(value), 1, Infinity, never)
+  const answers = [ask(1)]
+  await started(backend)
+  answers.push(ask(2), ask(3))
   const drained = batcher.drain()
   expect(await refusal(batcher.infer(rows(4), 1, Infinity, never))).toMatchObject({ code: 'UNAVAILABLE' })
   backend.open()

@@ -43,14 +43,18 @@ const refusal = (promise: Promise<unknown>): Promise<MeshError> =>
   )
 
 function features(rows: number, width: number): Tensor {
-  return tensor('FP32', [rows, width], Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i)))
+  return tensor(
+    'FP32',
+    [rows, width],
+    Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i)),
+  )
 }
 
 describe('a model', () => {
   const weights = [0.5, -1, 2]
 
   test('so small that the hop costs more than the run is run inline', async () => {
-    const backend = await start('logistic', logisticModel(weights, 0.1))
+    const backend = await start('logistic', logisticModel(weights, 0.1), { maxBatchRows: 64 })
     expect(backend.placement).toMatchObject({ inline: true })
     expect(backend.placement!.runUs).toBeLessThanOrEqual(backend.placement!.hopUs)
     const x = features(5, 3)
@@ -131,7 +135,9 @@ describe('a file that cannot be served names itself and what is wrong', () => {
       onnxModel({
         inputs: [{ name: 'x', datatype: 'FP32', shape: ['rows', 2] }],
         outputs: [{ name: 'p', datatype: 'FP32', shape: [], zipMap: true }],
-        nodes: [{ op: 'ZipMap', domain: 'ai.onnx.ml', inputs: ['x'], outputs: ['p'], attributes: { classlabels_int64s: { ints: [0, 1] } } }],
+        nodes: [
+          { op: 'ZipMap', domain: 'ai.onnx.ml', inputs: ['x'], outputs: ['p'], attributes: { classlabels_int64s: { ints: [0, 1] } } },
+        ],
       }),
       /zip-map\.onnx: output "p" is no tensor but a sequence or map/,
     ],

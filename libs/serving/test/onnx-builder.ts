@@ -14,7 +14,11 @@ export interface ValueSpec {
   readonly zipMap?: boolean
 }
 
-export type AttributeSpec = { readonly ints: readonly number[] } | { readonly int: number } | { readonly float: number } | { readonly text: string }
+export type AttributeSpec =
+  | { readonly ints: readonly number[] }
+  | { readonly int: number }
+  | { readonly float: number }
+  | { readonly text: string }
 
 export interface NodeSpec {
   readonly op: string
@@ -101,7 +105,13 @@ function node(spec: NodeSpec): Buffer {
 
 function initializer(spec: InitializerSpec): Buffer {
   const data = Buffer.from(spec.data.buffer, spec.data.byteOffset, spec.data.byteLength)
-  return message(5, ...spec.shape.map((size) => int(1, size)), int(2, spec.data instanceof Float32Array ? 1 : 7), bytes(8, spec.name), bytes(9, data))
+  return message(
+    5,
+    ...spec.shape.map((size) => int(1, size)),
+    int(2, spec.data instanceof Float32Array ? 1 : 7),
+    bytes(8, spec.name),
+    bytes(9, data),
+  )
 }
 
 function value(field: number, spec: ValueSpec): Buffer {

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Component, MeshError, type Tensor, tensor, text } from '@spillway/core'
+import { type Component, type MeshError, type Tensor, tensor, text } from '@spillway/core'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { inference, toRawTensors } from '@spillway/wire'
@@ -65,7 +65,8 @@ const refusal = (promise: Promise<unknown>): Promise<MeshError> =>
     (error: unknown) => error as MeshError,
   )
 
-const matrix = (rows: readonly (readonly number[])[]): Tensor => tensor('FP32', [rows.length, rows[0]!.length], Float32Array.from(rows.flat()))
+const matrix = (rows: readonly (readonly number[])[]): Tensor =>
+  tensor('FP32', [rows.length, rows[0]!.length], Float32Array.from(rows.flat()))
 
 function request(model: string, inputs: Record<string, Tensor>): inference.ModelInferRequest {
   const { tensors, raw } = toRawTensors(Object.entries(inputs))
@@ -123,7 +124,13 @@ describe.each(['in this process', 'behind gRPC'])('a model %s', (where) => {
       [0, 0, 0],
       [-1, 0.5, 2],
     ]
-    const answer = await models.infer({ model: 'cheap', inputs: new Map([['features', matrix(rows)]]), rowCount: 3, deadlineMs: Infinity, signal })
+    const answer = await models.infer({
+      model: 'cheap',
+      inputs: new Map([['features', matrix(rows)]]),
+      rowCount: 3,
+      deadlineMs: Infinity,
+      signal,
+    })
     expect(answer).toMatchObject({ model: 'cheap', version: '10' })
     const score = answer.outputs.get('score')!
     expect(score.shape).toEqual([3, 1])
@@ -162,10 +169,22 @@ describe.each(['in this process', 'behind gRPC'])('a model %s', (where) => {
     const models = await client(['look-up'])
     const ask = (index: bigint): Promise<number> =>
       models
-        .infer({ model: 'look-up', inputs: new Map([['index', tensor('INT64', [1], BigInt64Array.of(index))]]), rowCount: 1, deadlineMs: Infinity, signal })
+        .infer({
+          model: 'look-up',
+          inputs: new Map([['index', tensor('INT64', [1], BigInt64Array.of(index))]]),
+          rowCount: 1,
+          deadlineMs: Infinity,
+          signal,
+        })
         .then(({ outputs }) => (outputs.get('value')!.data as Float32Array)[0]!)
     const results = await Promise.allSettled([0n, 1n, 7n, 2n, 1n].map(ask))
-    expect(results.map((result) => (result.status === 'fulfilled' ? result.value : (result.reason as MeshError).code))).toEqual([10, 20, 'INTERNAL', 30, 20])
+    expect(results.map((result) => (result.status === 'fulfilled' ? result.value : (result.reason as MeshError).code))).toEqual([
+      10,
+      20,
+      'INTERNAL',
+      30,
+      20,
+    ])
   })
 
   test('refuses what is out of time or cancelled', async () => {
@@ -219,12 +238,24 @@ describe('the Open Inference Protocol', () => {
       'an input given twice',
       () => {
         const twice = request('cheap', { features })
-        return { ...twice, inputs: [...twice.inputs, ...twice.inputs], rawInputContents: [...twice.rawInputContents, ...twice.rawInputContents] }
+        return {
+          ...twice,
+          inputs: [...twice.inputs, ...twice.inputs],
+          rawInputContents: [...twice.rawInputContents, ...twice.rawInputContents],
+        }
       },
       /"features".*twice/,
     ],
-    ['a wrong datatype', () => request('cheap', { features: tensor('FP64', [1, 3], new Float64Array(3)) }), /"features" is FP64.*expected FP32 of shape \[1, 3\]/],
-    ['a wrong shape', () => request('cheap', { features: matrix([[1, 2]]) }), /"features" is FP32 of shape \[1, 2\]: expected FP32 of shape \[1, 3\]/],
+    [
+      'a wrong datatype',
+      () => request('cheap', { features: tensor('FP64', [1, 3], new Float64Array(3)) }),
+      /"features" is FP64.*expected FP32 of shape \[1, 3\]/,
+    ],
+    [
+      'a wrong shape',
+      () => request('cheap', { features: matrix([[1, 2]]) }),
+      /"features" is FP32 of shape \[1, 2\]: expected FP32 of shape \[1, 3\]/,
+    ],
     ['no row', () => request('cheap', { features: tensor('FP32', [0, 3], new Float32Array(0)) }), /at least one row/],
     [
       'a count of bytes that does not fit the shape',
@@ -255,7 +286,12 @@ describe('a signature check', () => {
   })
 
   test.each([
-    ['width', new Map([['features', { datatype: 'FP32', rowShape: [15] } as const]]), ['score'], /takes input "features" as FP32 \[rows, 3\].*gives "features" as FP32 \[rows, 15\]/],
+    [
+      'width',
+      new Map([['features', { datatype: 'FP32', rowShape: [15] } as const]]),
+      ['score'],
+      /takes input "features" as FP32 \[rows, 3\].*gives "features" as FP32 \[rows, 15\]/,
+    ],
     ['datatype', new Map([['features', { datatype: 'FP64', rowShape: [3] } as const]]), ['score'], /FP32 \[rows, 3\].*FP64 \[rows, 3\]/],
     ['name', new Map([['x', vector]]), ['score'], /takes input "features".*gives "x" as FP32 \[rows, 3\]/],
     ['output', new Map([['features', vector]]), ['label'], /reads output "label".*gives "score" as FP32 \[rows, 1\]/],

@@ -44,13 +44,18 @@ test('it serves the repository over gRPC, says so over HTTP, and drains', async 
 
   await Promise.all([service.drain(), service.drain()])
   await expect(fetch(`${http}/livez`)).rejects.toThrow()
-  await expect(client.infer({ model: 'cheap', inputs, rowCount: 2, deadlineMs: Infinity, signal })).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  await expect(client.infer({ model: 'cheap', inputs, rowCount: 2, deadlineMs: Infinity, signal })).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+  })
   await client.drain()
 })
 
 test('it does not start where the repository or the port is wrong, and leaves nothing behind', async () => {
   const missing = join(repository, 'nowhere')
-  await expect(start({ repository: missing })).rejects.toMatchObject({ code: 'NOT_FOUND', message: expect.stringContaining(missing) as string })
+  await expect(start({ repository: missing })).rejects.toMatchObject({
+    code: 'NOT_FOUND',
+    message: expect.stringContaining(missing) as string,
+  })
   const service = await start()
   await expect(start({ grpcPort: service.grpcPort })).rejects.toMatchObject({
     code: 'FAILED_PRECONDITION',

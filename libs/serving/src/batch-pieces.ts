@@ -1,0 +1,52 @@
+import { concatTensors, type MeshError, sliceTensor, type Tensor } from '@spillway/core'
+import type { Tensors } from './backend.ts'
+
+/** A request: settled once, when its last piece is there or its first fails. */
+export interface Pending {
+  readonly pieces: (Tensors | undefined)[]
+  missing: number
+  /** Of its rows and pieces, those in the queue. */
+  waitingRows: number
+  waitingPieces: number
+  settled: boolean
+  readonly deadlineMs: number
+  settle(error: MeshError | undefined): void
+}
+
+/** What waits for a run: a request, or a part of one that is larger than a batch. */
+export interface Piece {
+  readonly request: Pending
+  readonly index: number
+  readonly inputs: Tensors
+  readonly rowCount: number
+  /** Pieces are run together only where their rows have the same shape. */
+  readonly shapeKey: string
+  readonly arrivedMs: number
+}
+
+export function rowsOf(batch: readonly Piece[]): number {
+  return batch.reduce((rows, piece) => rows + piece.rowCount, 0)
+}
+
+export function mapTensors(tensors: Tensors, change: (tensor: Tensor) => Tensor): Tensors {
+  return new Map(Array.from(tensors, ([name, tensor]) => [name, change(tensor)]))
+}
+
+/** Rows `start` (inclusive) to `end` (exclusive) of every tensor. */
+export function sliceOf(tensors: Tensors, start: number, end: number): Tensors {
+  return mapTensors(tensors, (tensor) => sliceTensor(tensor, start, end))
+}
+
+/** A request's outputs from those of its pieces. */
+export function joined(pieces: readonly Tensors[]): Tensors {
+  const [first] = pieces as [Tensors]
+  if (pieces.length === 1) return first
+  return new Map(Array.from(first.keys(), (name) => [name, concatTensors(pieces.map((piece) => piece.get(name)!))]))
+}
+
+/** The pieces' rows one after the other: their inputs fit one signature and have the same row shapes. */
+export function concatInputs(batch: readonly Piece[], names: Iterable<string>): Tensors {
+  const inputs = new Map<string, Tensor>()
+  for (const name of names) inputs.set(name, concatTensors(batch.map((piece) => piece.inputs.get(name)!)))
+  return inputs
+}
