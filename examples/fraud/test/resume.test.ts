@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { eventJson, eventKey } from '../src/events.ts'
 import { type PlayEvent, playEvents } from '../src/play-list.ts'
