@@ -105,7 +105,10 @@ const stepSchema = z.preprocess(
           issue.code === 'unrecognized_keys' ? `no step is called ${issue.keys.join(', ')}: choose among ${stepNames}` : undefined,
       },
     )
-    .refine((step) => Object.keys(step).length === 1, 'a step does one thing: give exactly one of its settings, as in { clip: [0, 100] }'),
+    .refine((step) => Object.keys(step).length === 1, {
+      error: 'a step does one thing: give exactly one of its settings, as in { clip: [0, 100] }',
+      when: ({ issues }) => issues.length === 0,
+    }),
 )
 
 const windowSettings = ['of', 'history', 'length', 'delay', 'empty', 'approximate'] as const
