@@ -1,12 +1,24 @@
 import { defineConfig } from 'vitest/config'
 
+/** Tests that need a broker: Kafka is started once for all of them. */
+const broker = ['libs/bus/test/kafka*.test.ts', 'test/checker/read-kafka.test.ts', 'test/e2e/multi-process.test.ts']
+
+// Real brokers, sockets and processes on a machine of two cores take their time; every wait in the tests is for a condition.
+const patience = { testTimeout: 60_000, hookTimeout: 180_000 }
+
 export default defineConfig({
   test: {
-    include: ['libs/*/test/**/*.test.ts', 'services/*/test/**/*.test.ts', 'cli/test/**/*.test.ts', 'examples/*/test/**/*.test.ts', 'test/**/*.test.ts'],
-    // Real brokers and processes on a machine of two cores.
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
     maxWorkers: 2,
-    pool: 'forks',
+    projects: [
+      {
+        test: {
+          name: 'here',
+          include: ['{libs,services,examples}/*/test/**/*.test.ts', 'cli/test/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: ['**/node_modules/**', ...broker],
+          ...patience,
+        },
+      },
+      { test: { name: 'broker', include: broker, globalSetup: ['test/brokers/global-setup.ts'], ...patience } },
+    ],
   },
 })

@@ -98,12 +98,22 @@ export function brokenEvents(): readonly { readonly value: string; readonly code
 
 export { topicRecords }
 
-/** A decision by transaction, for comparing runs. */
-export function decisions(predictions: readonly CheckedRecord[]): ReadonlyMap<string, string> {
+export interface Decision {
+  readonly score: number
+  readonly rest: string
+}
+
+/** What was decided, by transaction, for comparing runs. */
+export function decisions(predictions: readonly CheckedRecord[]): ReadonlyMap<string, Decision> {
   return new Map(
     predictions.map(({ value }) => {
       const { transaction_id: id, score, tier, reason, decision } = JSON.parse(value) as Record<string, unknown>
-      return [String(id), JSON.stringify([score, tier, reason, decision])]
+      return [String(id), { score: Number(score), rest: JSON.stringify([tier, reason, decision]) }]
     }),
   )
+}
+
+/** Equal tier, reason and decision; a score may fall on the other side of a rounding edge, since runtimes differ in the last bits between batch sizes. */
+export function sameDecision(a: Decision | undefined, b: Decision | undefined): boolean {
+  return a !== undefined && b !== undefined && a.rest === b.rest && Math.abs(a.score - b.score) < 1.5e-6
 }

@@ -48,7 +48,7 @@ export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
   deadLetters: z.strictObject({ topic: topicSchema }).optional(),
   /** Answer within this long of taking the event in, degraded if need be; off where absent. */
   deadline: durationSchema.optional(),
-  alignment: z.strictObject({ maxSkew: durationSchema.default(7 * 86_400_000), idle: durationSchema.default(2000) }).prefault({}),
+  alignment: z.strictObject({ maxSkew: durationSchema.optional(), idle: durationSchema.default(2000) }).prefault({}),
   /** Model repository, relative to the file. */
   models: z.string().default('./models'),
   placement: placementSchema.prefault({}),
@@ -86,7 +86,7 @@ export interface PipelineDefinition {
   }
   readonly deadLetters?: { readonly topic: string } | undefined
   readonly deadline?: number | undefined
-  readonly alignment: { readonly maxSkew: number; readonly idle: number }
+  readonly alignment: { readonly maxSkew?: number | undefined; readonly idle: number }
   readonly models: string
   readonly placement: Placement
   readonly slices: { readonly maxRecords: number; readonly maxBytes: number }

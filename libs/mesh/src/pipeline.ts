@@ -18,6 +18,7 @@ export interface Pipeline {
   readonly deadLetterTopic: string
   /** From taking an event in; Infinity where streams have none. */
   readonly deadlineMs: number
+  /** How inputs are kept together in event time; `maxSkewMs` is Infinity where no window asks for it. */
   readonly alignment: { readonly maxSkewMs: number; readonly idleMs: number }
   /** Absolute path of the model repository. */
   readonly modelsPath: string
@@ -61,7 +62,7 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
     alerts: definition.outputs.alerts,
     deadLetterTopic: definition.deadLetters?.topic ?? `${name}.dead-letters`,
     deadlineMs: definition.deadline ?? Infinity,
-    alignment: { maxSkewMs: definition.alignment.maxSkew, idleMs: definition.alignment.idle },
+    alignment: { maxSkewMs: maxSkew(definition, features), idleMs: definition.alignment.idle },
     modelsPath,
     placement,
     slices: definition.slices,
@@ -89,6 +90,20 @@ function within<T>(part: string, compile: () => T): T {
 
 function hashOf(value: unknown): string {
   return createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16)
+}
+
+/**
+ * Windows over other keys than the partition's are exact where no input runs further ahead than their delay, less what the input that feeds
+ * them is out of order by. Where the file does not say, a quarter of the shortest delay leaves three for that.
+ */
+function maxSkew(definition: PipelineDefinition, features: FeaturePlan): number {
+  const delays = [...features.inputs.values()].flatMap(({ windows }) => windows.map(({ delayMs }) => delayMs)).filter((delayMs) => delayMs > 0)
+  const shortest = Math.min(Infinity, ...delays)
+  const given = definition.alignment.maxSkew
+  if (given === undefined) return shortest / 4
+  if (given > shortest)
+    throw wrong('alignment.maxSkew', `it must not be longer than the shortest delay of a window, ${shortest / 3_600_000}h: windows would miss what is still to come`)
+  return shortest === Infinity ? Infinity : given
 }
 
 function checkDistinctTopics(definition: PipelineDefinition, inputs: ReadonlyMap<string, PipelineInput>): void {

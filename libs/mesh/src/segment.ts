@@ -52,7 +52,7 @@ export class Segment implements Component {
     this.options = options
     this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: plan.name }
     const readsEvents = plan.sources.some((source) => source.input !== undefined)
-    if (readsEvents && plan.sources.length > 1) this.alignment = new Alignment({ ...pipeline.alignment, clock: options.clock })
+    if (readsEvents && pipeline.alignment.maxSkewMs !== Infinity) this.alignment = new Alignment({ ...pipeline.alignment, clock: options.clock })
     this.processor = bus.process(
       {
         topics: plan.sources.map((source) => source.topic),
