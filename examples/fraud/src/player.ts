@@ -72,6 +72,7 @@ export class SimulationPlayer implements Component {
   async start(signal: AbortSignal): Promise<void> {
     const point = await this.#resume(signal)
     this.#transactionsBefore = point.transactionsBefore
+    this.#eventTimeMs = point.reachedMs
     this.#playing = this.#play(point)
   }
 

@@ -18,6 +18,8 @@ export interface ResumePoint {
   readonly events: Generator<PlayEvent>
   /** How many transactions the simulation has published before. */
   readonly transactionsBefore: number
+  /** Simulated time of the newest event published, ms since the epoch; the first day's start where there is none. */
+  readonly reachedMs: number
 }
 
 /**
@@ -36,7 +38,9 @@ export function resumeFrom(world: World, tails: readonly Tail[], windowEvents: n
     .flatMap((each) => each.own)
     .reduce<OwnEvent | undefined>((latest, event) => (latest === undefined || event.atMs > latest.atMs ? event : latest), undefined)
   if (newest === undefined) {
-    return tails.every((tail) => tail.whole) ? { missing: [], events: playEvents(world), transactionsBefore: 0 } : undefined
+    return tails.every((tail) => tail.whole)
+      ? { missing: [], events: playEvents(world), transactionsBefore: 0, reachedMs: world.startMs }
+      : undefined
   }
   const { events, played } = replay(world, days, newest, windowEvents)
   const doubtful = played.slice(-windowEvents)
@@ -46,7 +50,7 @@ export function resumeFrom(world: World, tails: readonly Tail[], windowEvents: n
   const missing = doubtful.filter((event) => !present.has(identity({ topic: event.topic, timeMs: event.transaction.timeMs })))
   const lastTransaction = played.findLast((event) => event.topic === 'transactions')?.transaction.transactionId ?? -1
   const missingTransactions = missing.filter((event) => event.topic === 'transactions').length
-  return { missing, events, transactionsBefore: lastTransaction + 1 - missingTransactions }
+  return { missing, events, transactionsBefore: lastTransaction + 1 - missingTransactions, reachedMs: newest.atMs }
 }
 
 interface OwnEvent {

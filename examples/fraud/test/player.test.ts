@@ -63,13 +63,16 @@ it('plays every event once, over stops in between', async () => {
   const settings = smallSize
   const options = { settings, transactionsPerS: 5000, untilDay: 12 }
   let before = 0
+  let reachedMs = buildWorld(settings).startMs
   for (const stopAfter of [300, 400]) {
     before += await withBus(async (bus) => {
       const player = new SimulationPlayer({ ...options, bus })
       await player.start(never)
       expect(player.progress().transactionsBefore).toBe(before)
+      expect(player.progress().eventTimeMs).toBe(reachedMs)
       await until(() => player.progress().transactions >= stopAfter)
       await player.drain()
+      reachedMs = player.progress().eventTimeMs
       return player.progress().transactions
     })
   }
