@@ -15,8 +15,8 @@ const days = handbookDays(folder)
 if (days.length === 0) console.warn(`SKIPPED: no reference data in ${folder} (SPILLWAY_HANDBOOK names another folder)`)
 
 const types = {
-  transactions: { transaction_id: 'integer', customer_id: 'integer', terminal_id: 'integer', amount: 'number', tx_datetime: 'timestamp' },
-  labels: { transaction_id: 'integer', terminal_id: 'integer', tx_datetime: 'timestamp', fraud: 'boolean' },
+  transactions: { customer_id: 'integer', terminal_id: 'integer', amount: 'number', tx_datetime: 'timestamp' },
+  labels: { terminal_id: 'integer', tx_datetime: 'timestamp', fraud: 'boolean' },
 } as const
 
 const inputs = new Map<string, FeatureInput>([
@@ -50,7 +50,6 @@ function batchOf(input: string, day: Day, firstOffset: number): Batch {
   })
   const shape = [rowCount]
   const columns = new Map<string, Tensor>([
-    ['transaction_id', integers(day.ids)],
     ['customer_id', integers(day.customers)],
     ['terminal_id', integers(day.terminals)],
     ['amount', { datatype: 'FP64', shape, data: day.amounts }],
