@@ -1,11 +1,14 @@
-// `npm run bench [-- NAME…] [--rounds N] [--transactions N]`: each benchmark against its limit in the same run; results in bench/results.
+// `npm run bench [-- NAME…] [--rounds N] [--transactions N] [--minutes N]`: each benchmark against its limit in the same run; results in bench/results.
 import { parseArgs } from 'node:util'
 import { startKafka } from '@spillway/test/brokers'
 import { benchDrainEmbedded, benchDrainKafka } from './drain.ts'
+import { benchLatency } from './latency.ts'
+import { benchPredict } from './predict.ts'
+import { benchSoak } from './soak.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string', default: '5' }, transactions: { type: 'string', default: '300000' } },
+  options: { rounds: { type: 'string', default: '5' }, transactions: { type: 'string', default: '300000' }, minutes: { type: 'string', default: '10' } },
 })
 const rounds = Number(values.rounds)
 const transactions = Number(values.transactions)
@@ -13,6 +16,9 @@ const transactions = Number(values.transactions)
 const benchmarks: Readonly<Record<string, { readonly kafka: boolean; run(brokers: readonly string[]): Promise<void> }>> = {
   'drain-embedded': { kafka: false, run: () => benchDrainEmbedded({ rounds, transactions }) },
   'drain-kafka': { kafka: true, run: (brokers) => benchDrainKafka(brokers, { rounds, transactions }) },
+  'latency-kafka': { kafka: true, run: (brokers) => benchLatency(brokers, rounds) },
+  predict: { kafka: false, run: () => benchPredict(rounds) },
+  soak: { kafka: false, run: () => benchSoak(Number(values.minutes), 1000) },
 }
 
 const chosen = positionals.length === 0 ? Object.keys(benchmarks) : positionals

@@ -84,7 +84,12 @@ async function startServices(pipeline: string, brokers: readonly string[], links
         data.slice(0, data.lastIndexOf('/')),
       ),
   )
-  await Promise.all(processes.map((service) => service.printed(/"msg":"ready"/)))
+  try {
+    await Promise.all(processes.map((service) => service.printed(/"msg":"ready"/)))
+  } catch (error) {
+    for (const service of processes) await service.stop('SIGKILL')
+    throw error
+  }
   return processes
 }
 
