@@ -64,11 +64,11 @@ export class Host implements Component {
     return this.options.pipeline.alerts.topic
   }
 
-  /** An event for the pipeline's predicted input, as JSON, at the time that its stream has reached. */
-  sampleEvent(): string {
+  /** An event for the pipeline's predicted input, as JSON. @param streamTimeMs the time that the stream has reached, where the caller knows it */
+  sampleEvent(streamTimeMs = 0): string {
     const { pipeline } = this.options
     const input = [...pipeline.inputs.values()].find(({ predict }) => predict)!
-    const newestMs = Math.max(...this.process.segments.map((segment) => segment.newestEventMs))
+    const newestMs = Math.max(streamTimeMs, ...this.process.segments.map((segment) => segment.newestEventMs))
     return sampleEvent(input.definition, newestMs > 0 ? newestMs : systemClock.nowMs())
   }
 
@@ -109,7 +109,17 @@ export class Host implements Component {
     const bus = await this.startBus(signal)
     const stages = await this.stages(hosted, models, signal)
     const peers = await this.peers(signal)
-    const process = new MeshProcess({ pipeline, graph: this.graph, services, bus, stages, peers, telemetry, metrics: this.metrics, clock: systemClock })
+    const process = new MeshProcess({
+      pipeline,
+      graph: this.graph,
+      services,
+      bus,
+      stages,
+      peers,
+      telemetry,
+      metrics: this.metrics,
+      clock: systemClock,
+    })
     this.startedProcess = process
     if (services.size === 1 && hosted.size > 0) await this.startLinks(process, signal)
     await this.begin(process, signal)
@@ -123,8 +133,10 @@ export class Host implements Component {
     const { tiers } = pipeline.cascade
     const own = [...new Set(tiers.filter((tier) => tier.address === undefined).map((tier) => tier.model))]
     let client: ModelClient | undefined
-    if (own.length > 0 && (services.has('model') || (needed && pipeline.placement.models === 'local'))) client = await this.ownModels(own, signal)
-    else if (own.length > 0 && needed) client = await this.remoteModels(peers.get('model') ?? `127.0.0.1:${defaultPorts.model.grpc}`, signal)
+    if (own.length > 0 && (services.has('model') || (needed && pipeline.placement.models === 'local')))
+      client = await this.ownModels(own, signal)
+    else if (own.length > 0 && needed)
+      client = await this.remoteModels(peers.get('model') ?? `127.0.0.1:${defaultPorts.model.grpc}`, signal)
     const remote = new Map<string, ModelClient>()
     for (const { address } of needed ? tiers : [])
       if (address !== undefined && !remote.has(address)) remote.set(address, await this.remoteModels(address, signal))
@@ -162,7 +174,8 @@ export class Host implements Component {
   private async startBus(signal: AbortSignal): Promise<Bus> {
     const { bus: address, telemetry, pipeline } = this.options
     let bus: Bus
-    if (address.kind === 'kafka') bus = new KafkaBus({ brokers: address.brokers, clientId: `spillway-${pipeline.name}`, logger: telemetry.logger })
+    if (address.kind === 'kafka')
+      bus = new KafkaBus({ brokers: address.brokers, clientId: `spillway-${pipeline.name}`, logger: telemetry.logger })
     else {
       mkdirSync(dirname(address.path), { recursive: true })
       bus = new EmbeddedBus({ path: address.path, logger: telemetry.logger })
@@ -171,7 +184,11 @@ export class Host implements Component {
     return bus
   }
 
-  private async stages(hosted: ReadonlySet<string>, modelOf: (tier: number) => ModelClient, signal: AbortSignal): Promise<ReadonlyMap<string, Stage>> {
+  private async stages(
+    hosted: ReadonlySet<string>,
+    modelOf: (tier: number) => ModelClient,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, Stage>> {
     const { pipeline, bus, dataPath } = this.options
     const services = new Set([...hosted].map((id) => this.graph.stages.get(id)!.service))
     const stages: Stage[] = []
@@ -181,7 +198,10 @@ export class Host implements Component {
       const store = await this.begin(new EmbeddedHistoryStore({ path }), signal)
       stages.push(...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store })))
     }
-    if (services.has('cascade-router')) stages.push(...(await tierStages({ pipeline, modelOf, clock: systemClock, metrics: this.metrics, telemetry: this.options.telemetry, signal })))
+    if (services.has('cascade-router'))
+      stages.push(
+        ...(await tierStages({ pipeline, modelOf, clock: systemClock, metrics: this.metrics, telemetry: this.options.telemetry, signal })),
+      )
     if (services.has('postprocessing')) stages.push(postprocessingStage(pipeline))
     return new Map(stages.map((stage) => [stage.name, stage]))
   }

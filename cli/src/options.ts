@@ -14,7 +14,9 @@ export const defaultPorts: Readonly<Record<ServiceName, { readonly http: number;
   postprocessing: { http: 8120, grpc: 8121 },
 }
 
-export type BusAddress = { readonly kind: 'embedded'; readonly path: string } | { readonly kind: 'kafka'; readonly brokers: readonly string[] }
+export type BusAddress =
+  | { readonly kind: 'embedded'; readonly path: string }
+  | { readonly kind: 'kafka'; readonly brokers: readonly string[] }
 
 /** `kafka://host:port[,host:port]`, `embedded:FILE`. @throws MeshError INVALID_ARGUMENT */
 export function parseBus(text: string): BusAddress {
@@ -34,7 +36,8 @@ export function parsePeers(texts: readonly string[]): ReadonlyMap<ServiceName, s
   return new Map(
     texts.map((text) => {
       const [name = '', address = ''] = text.split('=', 2)
-      if (!/^[^\s:]+:\d+$/.test(address)) throw new MeshError('INVALID_ARGUMENT', `--peer ${text}: expected service=host:port, as in model=127.0.0.1:8001`)
+      if (!/^[^\s:]+:\d+$/.test(address))
+        throw new MeshError('INVALID_ARGUMENT', `--peer ${text}: expected service=host:port, as in model=127.0.0.1:8001`)
       return [parseService(name), address]
     }),
   )

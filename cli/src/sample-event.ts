@@ -1,6 +1,7 @@
 import type { InputDefinition } from '@spillway/wire'
 
-const samples = { string: 'text', number: 12.5, integer: 1, boolean: true } as const
+/** The integer is an id that a stream is not likely to have: an event of a known key goes stale as the key's newer ones come. */
+const samples = { string: 'text', number: 12.5, integer: 999_999_999, boolean: true } as const
 
 /** An event that the input takes: a value a required field, its time as given. */
 export function sampleEvent(input: InputDefinition, timeMs: number): string {

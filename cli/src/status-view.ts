@@ -5,10 +5,13 @@ import type { Host } from './host.ts'
 const refreshMs = 1000
 const plainRefreshMs = 5000
 
-/** Shows what the mesh does until the signal fires: a live block on a terminal, a line every few seconds elsewhere; each alert as a line of its own. */
-export async function showStatus(host: Host, stopping: AbortSignal): Promise<void> {
+/**
+ * Shows what the mesh does until the signal fires: a live block on a terminal, a line every few seconds elsewhere; each alert as a line of its own.
+ * @param sample an event for the commands that it suggests
+ */
+export async function showStatus(host: Host, sample: string, stopping: AbortSignal): Promise<void> {
   const screen = new Screen(process.stdout.isTTY === true)
-  screen.line(welcome(host))
+  screen.line(welcome(host, sample))
   const meter = new Meter()
   let shownMs = 0
   const timer = setInterval(() => {
@@ -26,12 +29,11 @@ export async function showStatus(host: Host, stopping: AbortSignal): Promise<voi
 }
 
 /** What a newcomer can do next, ready to paste. */
-function welcome(host: Host): string {
+function welcome(host: Host, sample: string): string {
   const { httpPort } = host.gateway
   const { name, topics, inputTopics } = host.process.gatewayPipeline()
   const base = `http://127.0.0.1:${httpPort}`
   const input = inputTopics[0]!
-  const sample = host.sampleEvent()
   const alerts = host.alertsTopic
   return [
     `Pipeline "${name}" is running: ${base} (topics: ${topics.join(', ')}). Try, in another terminal:`,
@@ -48,7 +50,8 @@ function welcome(host: Host): string {
 async function followAlerts(host: Host, stopping: AbortSignal, show: (line: string) => void): Promise<void> {
   try {
     for await (const slice of host.bus.subscribe({ topic: host.alertsTopic, from: 'latest', maxSliceRecords: 100, signal: stopping }))
-      for (let record = 0; record < slice.records.count; record++) show(`ALERT ${Buffer.from(bytesAt(slice.records.values, record)).toString()}`)
+      for (let record = 0; record < slice.records.count; record++)
+        show(`ALERT ${Buffer.from(bytesAt(slice.records.values, record)).toString()}`)
   } catch (error) {
     if (!stopping.aborted) throw error
   }

@@ -13,7 +13,8 @@ export function addClientCommands(program: Command): void {
     .option('--timeout <duration>', 'latest useful answer, as in 50ms')
     .option(...gateway)
     .action(async (event: string, flags: { gateway: string; pipeline: string; timeout?: string }) => {
-      const headers: Record<string, string> = flags.timeout === undefined ? {} : { 'x-spillway-timeout-ms': String(parseDurationMs(flags.timeout)) }
+      const headers: Record<string, string> =
+        flags.timeout === undefined ? {} : { 'x-spillway-timeout-ms': String(parseDurationMs(flags.timeout)) }
       const body = `{"event":${await eventText(event)}}`
       console.log(await answer(`${flags.gateway}/v1/pipelines/${encodeURIComponent(flags.pipeline)}:predict`, body, headers))
     })
@@ -52,7 +53,11 @@ async function reach(url: string, init: RequestInit): Promise<Response> {
     return await fetch(url, init)
   } catch (error) {
     const { origin } = new URL(url)
-    throw new MeshError('UNAVAILABLE', `no gateway answers at ${origin}: start one with "spillway up", or give its address with --gateway`, { cause: error })
+    throw new MeshError(
+      'UNAVAILABLE',
+      `no gateway answers at ${origin}: start one with "spillway up", or give its address with --gateway`,
+      { cause: error },
+    )
   }
 }
 

@@ -62,7 +62,7 @@ async function runDemo(flags: DemoFlags): Promise<void> {
   })
   const demo = new Demo(host, flags.rate)
   try {
-    await runUntilStopped(demo, (stopping) => showStatus(host, stopping))
+    await runUntilStopped(demo, (stopping) => showStatus(host, host.sampleEvent(demo.streamTimeMs), stopping))
     console.log('Stopped. The next start goes on from here.')
   } finally {
     await telemetry.shutdown()
@@ -78,6 +78,11 @@ class Demo implements Component {
   constructor(host: Host, rate: number) {
     this.host = host
     this.rate = rate
+  }
+
+  /** Simulated time that the play has reached: years behind the clock. */
+  get streamTimeMs(): number {
+    return this.player?.progress().eventTimeMs ?? 0
   }
 
   async start(signal: AbortSignal): Promise<void> {

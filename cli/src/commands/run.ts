@@ -18,6 +18,7 @@ interface CommonFlags {
   readonly links?: 'local' | 'grpc' | 'topic'
   readonly httpPort?: number
   readonly grpcPort?: number
+  readonly modelGrpcPort?: number
 }
 
 /** `up` runs every service in this process, `serve` one. */
@@ -25,10 +26,11 @@ export function addRunCommands(program: Command): void {
   const up = program
     .command('up')
     .description('run every service of a pipeline in this process')
+    .option('--model-grpc-port <port>', 'gRPC port of the model service', parsePort, defaultPorts.model.grpc)
     .action(async (flags: CommonFlags) => {
       const options = await hostOptions(flags, new Set(serviceNames), 'gateway')
       const host = new Host(options)
-      await runAndShutDown(options, host, () => runUntilStopped(host, (stopping) => showStatus(host, stopping)))
+      await runAndShutDown(options, host, () => runUntilStopped(host, (stopping) => showStatus(host, host.sampleEvent(), stopping)))
     })
   const serve = program
     .command('serve')
@@ -39,7 +41,9 @@ export function addRunCommands(program: Command): void {
       const options = await hostOptions(flags, new Set([service]), service)
       const host = new Host(options)
       const { logger } = options.telemetry
-      await runAndShutDown(options, host, () => runUntilStopped(host, () => logger.info({ service, pipeline: options.pipeline.name }, 'ready')))
+      await runAndShutDown(options, host, () =>
+        runUntilStopped(host, () => logger.info({ service, pipeline: options.pipeline.name }, 'ready')),
+      )
     })
   for (const command of [up, serve]) {
     command
@@ -50,9 +54,18 @@ export function addRunCommands(program: Command): void {
       .option('--http-port <port>', 'HTTP port, 0 for any free one (default: the service’s own)', parsePort)
       .option('--grpc-port <port>', 'gRPC port, 0 for any free one (default: the service’s own)', parsePort)
       .option('--models <folder>', 'model repository (default: as in the pipeline file)')
-      .option('--peer <service=host:port>', 'gRPC address of a service in another process; may be repeated', (text: string, all: string[]) => [...all, text], [])
+      .option(
+        '--peer <service=host:port>',
+        'gRPC address of a service in another process; may be repeated',
+        (text: string, all: string[]) => [...all, text],
+        [],
+      )
       .addOption(new Option('--links <kind>', 'make every link of the pipeline of one kind').choices(['local', 'grpc', 'topic']))
-      .addOption(new Option('--log-level <level>', 'least level to log').choices(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'))
+      .addOption(
+        new Option('--log-level <level>', 'least level to log')
+          .choices(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+          .default('info'),
+      )
   }
 }
 
@@ -60,10 +73,12 @@ export function addRunCommands(program: Command): void {
 async function hostOptions(flags: CommonFlags, services: ReadonlySet<ServiceName>, listener: ServiceName): Promise<HostOptions> {
   const loaded = await loadPipeline(flags.pipeline)
   const pipeline = overridden(loaded, flags)
-  const bus: BusAddress = flags.bus === undefined ? { kind: 'embedded', path: join(flags.data, `${pipeline.name}.db`) } : parseBus(flags.bus)
+  const bus: BusAddress =
+    flags.bus === undefined ? { kind: 'embedded', path: join(flags.data, `${pipeline.name}.db`) } : parseBus(flags.bus)
   const peers = parsePeers(flags.peer)
   const own = defaultPorts[listener]
   const ports = new Map([[listener, { http: flags.httpPort ?? own.http, grpc: flags.grpcPort ?? own.grpc }]])
+  if (flags.modelGrpcPort !== undefined) ports.set('model', { ...defaultPorts.model, grpc: flags.modelGrpcPort })
   const alone = services.size === 1
   const telemetry = createTelemetry({
     service: alone ? listener : 'spillway',

@@ -12,6 +12,7 @@ export function addValidateCommand(program: Command): void {
       console.log(`${file}: pipeline "${pipeline.name}" is valid`)
       console.log(`  features  ${pipeline.features.vector.names.join(', ')}`)
       console.log(`  tiers     ${pipeline.cascade.tiers.map((tier) => tier.model).join(' → ')}`)
-      for (const segment of graph.segments) console.log(`  segment   ${segment.name} reads ${segment.sources.map((source) => source.topic).join(', ')}`)
+      for (const segment of graph.segments)
+        console.log(`  segment   ${segment.name} reads ${segment.sources.map((source) => source.topic).join(', ')}`)
     })
 }
