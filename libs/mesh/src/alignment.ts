@@ -65,7 +65,10 @@ export class Alignment {
       const { limitMs, recheckInMs } = this.limit(lane)
       let admitted = 0
       while (admitted < eventTimesMs.length && eventTimesMs[admitted]! <= limitMs) admitted++
-      if (admitted > 0) return admitted
+      // In lockstep each step of one lane would let the others take a row or two: a lane waits until it can take a good piece. The lane furthest
+      // behind always can, so that all of them never wait at once.
+      const worthwhile = limitMs - state.watermarkMs >= this.options.maxSkewMs / 2
+      if (admitted === eventTimesMs.length || (admitted > 0 && worthwhile)) return admitted
       await this.waitForChange(recheckInMs, signal)
     }
   }

@@ -25,13 +25,25 @@ describe('Alignment', () => {
     expect(await alignment.admit('transactions/0', times(11, 12, 17, 17.5, 20), never)).toBe(3)
   })
 
+  test('a lane near its limit waits until it can take a good piece, not row by row', async () => {
+    const alignment = aligned()
+    alignment.add('labels/0')
+    alignment.done('labels/0', 10 * day)
+    const waiting = alignment.admit('transactions/0', times(16, 17, 18, 19, 20, 21), never)
+    expect(await settled(waiting)).toBe(false)
+    alignment.done('labels/0', 12 * day)
+    expect(await settled(waiting)).toBe(false)
+    alignment.done('labels/0', 12.5 * day)
+    expect(await waiting).toBe(4)
+  })
+
   test('waiting rows go on when the lane behind comes up', async () => {
     const alignment = aligned()
     alignment.add('labels/0')
     alignment.done('labels/0', 1 * day)
     const waiting = alignment.admit('transactions/0', times(9, 10, 20), never)
     expect(await settled(waiting)).toBe(false)
-    alignment.done('labels/0', 3 * day)
+    alignment.done('labels/0', 6 * day)
     expect(await waiting).toBe(2)
   })
 
