@@ -89,7 +89,11 @@ export function brokenEvents(): readonly { readonly value: string; readonly code
     { value: '{"transaction_id": 900000001, "customer_id"', code: 'INVALID_ARGUMENT' },
     { value: changed({ amount: undefined }), code: 'INVALID_ARGUMENT', field: 'amount' },
     { value: changed({ amount: 'ten' }), code: 'INVALID_ARGUMENT', field: 'amount' },
-    { value: '{"transaction_id":900000001,"customer_id":1,"terminal_id":1,"amount":1e999,"tx_datetime":"2018-04-01T00:00:00Z"}', code: 'INVALID_ARGUMENT', field: 'amount' },
+    {
+      value: '{"transaction_id":900000001,"customer_id":1,"terminal_id":1,"amount":1e999,"tx_datetime":"2018-04-01T00:00:00Z"}',
+      code: 'INVALID_ARGUMENT',
+      field: 'amount',
+    },
     { value: changed({ amount: -5 }), code: 'INVALID_ARGUMENT', field: 'amount' },
     { value: changed({ tx_datetime: 'yesterday' }), code: 'INVALID_ARGUMENT', field: 'tx_datetime' },
     { value: changed({ padding: 'x'.repeat(300_000) }), code: 'INVALID_ARGUMENT' },

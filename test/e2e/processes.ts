@@ -9,16 +9,20 @@ export const repositoryRoot: string = join(import.meta.dirname, '..', '..')
 const node = join(repositoryRoot, 'node_modules', '.bin', 'node')
 const cli = join(repositoryRoot, 'cli', 'bin', 'spillway.mjs')
 
-/** A `spillway` process of the test's own, with all that it printed. */
-export class SpillwayProcess {
+/** A process of the test's own, with all that it printed; where `group` says so with a process group of its own, to which signals then go, as Ctrl-C does. */
+export class TestProcess {
   readonly child: ChildProcess
   readonly name: string
+  private readonly group: boolean
   output = ''
 
-  constructor(args: readonly string[], cwd: string) {
-    this.name = args.slice(0, 2).join(' ')
-    this.child = spawn(node, [cli, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
-    for (const stream of [this.child.stdout!, this.child.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => (this.output += text))
+  constructor(name: string, command: string, args: readonly string[], options: { cwd: string; env?: NodeJS.ProcessEnv; group?: boolean }) {
+    this.name = name
+    const { cwd, env = process.env, group = false } = options
+    this.group = group
+    this.child = spawn(command, args, { cwd, env, detached: group, stdio: ['ignore', 'pipe', 'pipe'] })
+    for (const stream of [this.child.stdout!, this.child.stderr!])
+      stream.setEncoding('utf8').on('data', (text: string) => (this.output += text))
   }
 
   get ended(): boolean {
@@ -31,7 +35,8 @@ export class SpillwayProcess {
       `${this.name} to print ${String(pattern)}`,
       () => {
         const match = pattern.exec(this.output)
-        if (match === null && this.ended) throw new Error(`${this.name} ended with ${String(this.child.exitCode)}:\n${this.output.slice(-4000)}`)
+        if (match === null && this.ended)
+          throw new Error(`${this.name} ended with ${String(this.child.exitCode)}:\n${this.output.slice(-4000)}`)
         return match ?? undefined
       },
       timeoutMs,
@@ -43,16 +48,29 @@ export class SpillwayProcess {
   async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 30_000): Promise<number | null> {
     if (this.ended) return this.child.exitCode
     const exited = once(this.child, 'exit')
-    this.child.kill(signal)
-    const timer = setTimeout(() => this.child.kill('SIGKILL'), timeoutMs)
+    const send = (each: NodeJS.Signals): boolean => (this.group ? process.kill(-this.child.pid!, each) : this.child.kill(each))
+    send(signal)
+    const timer = setTimeout(() => send('SIGKILL'), timeoutMs)
     await exited
     clearTimeout(timer)
     return this.child.exitCode
   }
 }
 
+/** A `spillway` process. */
+export class SpillwayProcess extends TestProcess {
+  constructor(args: readonly string[], cwd: string) {
+    super(args.slice(0, 2).join(' '), node, [cli, ...args], { cwd })
+  }
+}
+
 /** Polls until the condition gives a value. @throws Error naming what was waited for */
-export async function until<T>(what: string, condition: () => T | undefined | Promise<T | undefined>, timeoutMs: number, detail = (): string => ''): Promise<T> {
+export async function until<T>(
+  what: string,
+  condition: () => T | undefined | Promise<T | undefined>,
+  timeoutMs: number,
+  detail = (): string => '',
+): Promise<T> {
   const endMs = Date.now() + timeoutMs
   for (;;) {
     const value = await condition()

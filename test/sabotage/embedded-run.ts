@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Bus, EmbeddedBus, type Records, sliceRecords } from '@spillway/bus'
 import { tierStages } from '@spillway/cascade-router'
-import { bytesAt, type Component, systemClock } from '@spillway/core'
+import { type Component, systemClock } from '@spillway/core'
 import type { PlayEvent } from '@spillway/example-fraud'
 import { EmbeddedHistoryStore, FeatureEngine, type FeaturePlan, type HistoryStore } from '@spillway/features'
 import { compileGraph, loadPipeline, MeshProcess, pipelineTopics, type Segment, stageServices } from '@spillway/mesh'
@@ -16,6 +16,7 @@ import type { CheckedRecord } from '../checker/record.ts'
 import type { Report } from '../checker/report.ts'
 import { fraudNames, pipelineFacts, topicRecords, writePipeline } from '../e2e/fraud-run.ts'
 import { until } from '../e2e/processes.ts'
+import { readBus } from '../e2e/read-bus.ts'
 
 /** Where a run may be tampered with: in front of the bus, or of the history store. */
 export interface Sabotage {
@@ -68,7 +69,7 @@ export async function embeddedRun(events: readonly PlayEvent[], sabotage: Sabota
       }),
     )
     for (const segment of process.segments) await caughtUp(bus, segment)
-    const read = (topic: string): Promise<CheckedRecord[]> => readAll(bus, topic)
+    const read = (topic: string): Promise<CheckedRecord[]> => readBus(bus, topic)
     return await check({
       inputs: { [names.transactions]: await read(names.transactions), [names.labels]: await read(names.labels) },
       predictions: await read(names.predictions),
@@ -102,31 +103,4 @@ async function caughtUp(bus: Bus, segment: Segment): Promise<void> {
     },
     60_000,
   )
-}
-
-async function readAll(bus: Bus, topic: string): Promise<CheckedRecord[]> {
-  let left = 0n
-  for (const { earliest, end } of await bus.topics.offsets(topic)) left += end - earliest
-  const records: CheckedRecord[] = []
-  if (left === 0n) return records
-  const enough = new AbortController()
-  for await (const { partition, offsets, records: slice } of bus.subscribe({
-    topic,
-    from: 'earliest',
-    maxSliceRecords: 1000,
-    signal: enough.signal,
-  })) {
-    for (let row = 0; row < slice.count; row++) {
-      records.push({
-        partition,
-        offset: Number(offsets[row]),
-        key: slice.keys === undefined ? '' : Buffer.from(bytesAt(slice.keys, row)).toString(),
-        value: Buffer.from(bytesAt(slice.values, row)).toString(),
-        headers: slice.headers?.[row] ?? {},
-      })
-    }
-    if (BigInt(records.length) >= left) break
-  }
-  enough.abort()
-  return records
 }
