@@ -5,7 +5,8 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 
-const kafkaVersion = '4.3.1'
+/** Not 4.3.1: restarted after a crash it can complete a transaction without writing its markers, and so lose an acknowledged commit (seen one restart in four; 3.9.2, 4.0.2 and 4.1.2 do not). */
+const kafkaVersion = '4.1.2'
 const repositoryRoot: string = join(import.meta.dirname, '..', '..')
 
 /** The SLF4J binding is not among Kafka's own dependencies; without it a broker that fails says nothing. */

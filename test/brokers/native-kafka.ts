@@ -13,7 +13,7 @@ const host = '127.0.0.1'
 /** Starts Java, says its process id, and kills it when our end of the pipe closes, however we ended: Java itself does not watch for that. */
 const supervisor = '"$@" >&2 & child=$!; echo $child; cat >/dev/null; kill -9 $child 2>/dev/null; wait $child'
 
-const loggingConfiguration = `rootLogger.level = INFO
+const loggingConfiguration = `rootLogger.level = WARN
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
 appender.stderr.name = stderr

@@ -52,6 +52,8 @@ export class PartitionWorker implements FetchSource {
   readonly #turns = new Map<string, RoundRobin>()
   #position: bigint | undefined
   #committed = 0n
+  /** The last position whose commit the broker has acknowledged to us. */
+  #acknowledged: bigint | undefined
   #fetchFrom: bigint | undefined
   #queue: FetchedMessage[] = []
   #queuedBytes = 0
@@ -64,7 +66,7 @@ export class PartitionWorker implements FetchSource {
     this.topic = options.topic
     this.partition = options.partition
     const transactionalId = `${options.process.group}-${options.topic}-${options.partition}`
-    this.#writer = new TransactionalWriter(options.writing, transactionalId, options.process.group, this.#finish.signal)
+    this.#writer = new TransactionalWriter(options.writing, transactionalId, options.process.group, this.#halt.signal)
   }
 
   /** Resolves when its position has been found for the first time, or it has ended. */
@@ -167,7 +169,7 @@ export class PartitionWorker implements FetchSource {
     this.#queuedBytes = 0
     this.#slice = undefined
     await this.#writer.begin()
-    const committed = await this.#writer.committedOffset(this.topic, this.partition)
+    const committed = this.#orAcknowledged(await this.#writer.committedOffset(this.topic, this.partition))
     const { from } = this.#options.process
     const start = committed ?? (await this.#logOffset(from))
     // "The latest" is decided once: a restart must not skip what came in between.
@@ -178,6 +180,19 @@ export class PartitionWorker implements FetchSource {
     this.#options.fetcher.wake()
     this.#options.onBack()
     this.#found.resolve()
+  }
+
+  /**
+   * A broker may forget a commit that it has acknowledged: Apache Kafka 4.3.1, restarted after a crash, can drop a transaction's markers
+   * ("these partitions are likely deleted already", TransactionMarkerChannelManager). Nobody else has had the partition since then, or this
+   * worker would have been halted, so what was acknowledged stands: to process it again would be to answer it twice.
+   */
+  #orAcknowledged(committed: bigint | undefined): bigint | undefined {
+    const acknowledged = this.#acknowledged
+    if (acknowledged === undefined || (committed !== undefined && committed >= acknowledged)) return committed
+    const error = new MeshError('DATA_LOSS', `the broker has forgotten a commit: it says ${committed ?? 'nothing'}, but has acknowledged ${acknowledged}; going on from there`)
+    this.#options.onEvent({ kind: 'retrying', topic: this.topic, partition: this.partition, attempt: 1, delayMs: 0, error })
+    return acknowledged
   }
 
   async #logOffset(at: 'earliest' | 'latest'): Promise<bigint> {
@@ -253,6 +268,7 @@ export class PartitionWorker implements FetchSource {
     await this.#writer.commit(batches, { topic, partition, offset })
     this.#position = wasAt === undefined ? undefined : offset
     this.#committed = offset
+    this.#acknowledged = offset
   }
 
   async #failed(thrown: unknown, attempt: number): Promise<void> {
