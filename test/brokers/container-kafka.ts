@@ -18,7 +18,11 @@ export async function startContainerKafka(): Promise<{ readonly brokers: readonl
   const { KafkaContainer } = await import('@testcontainers/kafka')
   const container = await new KafkaContainer(image)
     .withKraft()
-    .withEnvironment({ KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS: '0', KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS: '1000', KAFKA_AUTO_CREATE_TOPICS_ENABLE: 'false' })
+    .withEnvironment({
+      KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS: '0',
+      KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS: '1000',
+      KAFKA_AUTO_CREATE_TOPICS_ENABLE: 'false',
+    })
     .start()
   const brokers = [`${container.getHost()}:${container.getMappedPort(9093)}`]
   await untilAnswers(brokers, 60_000)

@@ -40,20 +40,31 @@ export async function kafkaJars(): Promise<{ readonly folder: string } | { reado
   const cache = join(repositoryRoot, '.cache', 'kafka')
   const folder = join(cache, kafkaVersion)
   if (await exists(folder)) return { folder }
-  if (!(await answers('mvn', ['-version']))) return { missing: 'no Maven on the path to fetch Apache Kafka with (and no Docker engine, no SPILLWAY_TEST_KAFKA)' }
+  if (!(await answers('mvn', ['-version'])))
+    return { missing: 'no Maven on the path to fetch Apache Kafka with (and no Docker engine, no SPILLWAY_TEST_KAFKA)' }
   await mkdir(cache, { recursive: true })
   // Each process fetches into a folder of its own, and the first to finish moves it into place whole: nobody ever sees half of it.
   const scratch = await mkdtemp(join(cache, 'fetching-'))
   try {
     await writeFile(join(scratch, 'pom.xml'), pom)
-    const args = ['-q', '-B', '-f', join(scratch, 'pom.xml'), 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${join(scratch, 'jars')}`]
+    const args = [
+      '-q',
+      '-B',
+      '-f',
+      join(scratch, 'pom.xml'),
+      'dependency:copy-dependencies',
+      '-DincludeScope=runtime',
+      `-DoutputDirectory=${join(scratch, 'jars')}`,
+    ]
     await run('mvn', args, { timeout: 300_000, maxBuffer: 16_000_000 })
     await rename(join(scratch, 'jars'), folder).catch(async (error: unknown) => {
       if (!(await exists(folder))) throw error
     })
     return { folder }
   } catch (error) {
-    return { missing: `Maven could not fetch Apache Kafka ${kafkaVersion}: ${error instanceof Error ? error.message.slice(0, 400) : String(error)}` }
+    return {
+      missing: `Maven could not fetch Apache Kafka ${kafkaVersion}: ${error instanceof Error ? error.message.slice(0, 400) : String(error)}`,
+    }
   } finally {
     await rm(scratch, { recursive: true, force: true })
   }

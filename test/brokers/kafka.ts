@@ -43,9 +43,14 @@ export async function startKafka(options: StartKafkaOptions = {}): Promise<Kafka
   }
   const jars = await kafkaJars()
   if ('missing' in jars) {
-    if (process.env['SPILLWAY_REQUIRE_BROKER'] === '1') throw new Error(`a Kafka broker is required (SPILLWAY_REQUIRE_BROKER=1): ${jars.missing}`)
+    if (process.env['SPILLWAY_REQUIRE_BROKER'] === '1')
+      throw new Error(`a Kafka broker is required (SPILLWAY_REQUIRE_BROKER=1): ${jars.missing}`)
     return { skipped: jars.missing }
   }
   const broker = await NativeKafka.start(jars.folder)
-  return { brokers: broker.brokers, faults: { kill: async () => broker.kill(), restart: async () => broker.restart() }, stop: async () => broker.stop() }
+  return {
+    brokers: broker.brokers,
+    faults: { kill: async () => broker.kill(), restart: async () => broker.restart() },
+    stop: async () => broker.stop(),
+  }
 }

@@ -81,7 +81,14 @@ export class NativeKafka {
     await writeFile(join(folder, 'log4j2.properties'), loggingConfiguration)
     await writeFile(join(folder, 'server.properties'), serverProperties(port, controllerPort, folder))
     const broker = new NativeKafka(jars, folder, port)
-    const formatted = broker.#java('256m', ['kafka.tools.StorageTool', 'format', '-t', 'c3BpbGx3YXktdGVzdC1icg', '-c', join(folder, 'server.properties')])
+    const formatted = broker.#java('256m', [
+      'kafka.tools.StorageTool',
+      'format',
+      '-t',
+      'c3BpbGx3YXktdGVzdC1icg',
+      '-c',
+      join(folder, 'server.properties'),
+    ])
     await broker.#pid(formatted)
     // The supervisor waits for us: with its input closed it would kill the formatting half way, so the data folder tells.
     await broker.#until(async () => (await readFile(join(folder, 'data', 'meta.properties'), 'utf8')).includes('cluster.id'), 20_000)
@@ -92,7 +99,15 @@ export class NativeKafka {
 
   #java(heap: string, args: readonly string[]): ChildProcess {
     const log = openSync(join(this.#folder, 'broker.log'), 'a')
-    const java = ['java', '-Xms128m', `-Xmx${heap}`, `-Dlog4j2.configurationFile=${join(this.#folder, 'log4j2.properties')}`, '-cp', join(this.#jars, '*'), ...args]
+    const java = [
+      'java',
+      '-Xms128m',
+      `-Xmx${heap}`,
+      `-Dlog4j2.configurationFile=${join(this.#folder, 'log4j2.properties')}`,
+      '-cp',
+      join(this.#jars, '*'),
+      ...args,
+    ]
     const child = spawn('sh', ['-c', supervisor, 'kafka', ...java], { stdio: ['pipe', 'pipe', log] })
     closeSync(log)
     return child

@@ -5,14 +5,34 @@ import { assignPartitions } from '../src/kafka/assignment.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import { rounds, Sequences } from '../src/kafka/produce.ts'
 
+const batch = (partition: number, count: number) => ({
+  topic: 't',
+  partition,
+  messages: new Array(count).fill({ key: null, value: Buffer.alloc(0) }),
+  indices: [],
+  bytes: 0,
+})
+
 describe('a Kafka address', () => {
   test('names brokers, with 9092 where no port is given', () => {
     expect(parseKafkaAddress('kafka://one:9093,two.example,10.0.0.3:1')).toEqual(['one:9093', 'two.example:9092', '10.0.0.3:1'])
     expect(parseKafkaAddress('kafka://localhost:9092/')).toEqual(['localhost:9092'])
   })
 
-  test.each(['localhost:9092', 'kafka://', 'kafka://a,,b', 'kafka://a:port', 'kafka://a:0', 'kafka://a:70000', 'kafka://a b', 'kafka://a/b', 'kafka://-a'])('%s is refused, saying what was expected', (address) => {
-    expect(() => parseKafkaAddress(address)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT', field: 'bus', message: expect.stringContaining('kafka://host:port') }))
+  test.each([
+    'localhost:9092',
+    'kafka://',
+    'kafka://a,,b',
+    'kafka://a:port',
+    'kafka://a:0',
+    'kafka://a:70000',
+    'kafka://a b',
+    'kafka://a/b',
+    'kafka://-a',
+  ])('%s is refused, saying what was expected', (address) => {
+    expect(() => parseKafkaAddress(address)).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', field: 'bus', message: expect.stringContaining('kafka://host:port') }),
+    )
   })
 
   test('a host that does not exist stops the start with one clear error', async () => {
@@ -24,7 +44,11 @@ describe('a Kafka address', () => {
 describe('assignment', () => {
   const groups = fc.record({
     partitions: fc.integer({ min: 1, max: 40 }),
-    members: fc.uniqueArray(fc.record({ memberId: fc.string({ minLength: 1 }), owned: fc.uniqueArray(fc.integer({ min: 0, max: 60 })) }), { minLength: 1, maxLength: 12, selector: ({ memberId }) => memberId }),
+    members: fc.uniqueArray(fc.record({ memberId: fc.string({ minLength: 1 }), owned: fc.uniqueArray(fc.integer({ min: 0, max: 60 })) }), {
+      minLength: 1,
+      maxLength: 12,
+      selector: ({ memberId }) => memberId,
+    }),
   })
 
   test('every partition has one owner, and shares differ by one at most', () => {
@@ -60,8 +84,6 @@ describe('assignment', () => {
 })
 
 describe('sequences', () => {
-  const batch = (partition: number, count: number) => ({ topic: 't', partition, messages: new Array(count).fill({ key: null, value: Buffer.alloc(0) }), indices: [], bytes: 0 })
-
   test('follow each other by partition, wrap at 2^31, and are given back', () => {
     const sequences = new Sequences()
     expect(sequences.take(batch(0, 5)).firstSequence).toBe(0)

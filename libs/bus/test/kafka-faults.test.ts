@@ -10,6 +10,26 @@ import type { Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/
 import { recordsOf } from '../src/records.ts'
 import { copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
 
+const processor = async (
+  on: KafkaBus,
+  topic: string,
+  group: string,
+  handle: Handler,
+  options: Partial<ProcessOptions> = {},
+): Promise<Processor> => {
+  const limits = { from: 'earliest', maxSliceRecords: 50, maxSliceBytes: 1 << 20, concurrency: 4, drainGraceMs: 2000 } as const
+  const made = on.process({ topics: [topic], group, ...limits, ...options }, handle)
+  await made.start(AbortSignal.timeout(20_000))
+  return made
+}
+
+const slowly =
+  (topic: string): Handler =>
+  async (slice, signal) => {
+    await new Promise((resolve) => setTimeout(resolve, 2))
+    return copyTo(topic)(slice, signal)
+  }
+
 const kafka = await startKafka({ withFaults: true })
 if ('skipped' in kafka) test.skip(`Kafka under faults: ${kafka.skipped}`, () => {})
 else
@@ -30,15 +50,11 @@ else
       await bus.topics.ensure([`${label}-in`, `${label}-out`].map((name) => ({ name, partitions })))
       return [`${label}-in`, `${label}-out`]
     }
-    const processor = async (on: KafkaBus, topic: string, group: string, handle: Handler, options: Partial<ProcessOptions> = {}): Promise<Processor> => {
-      const limits = { from: 'earliest', maxSliceRecords: 50, maxSliceBytes: 1 << 20, concurrency: 4, drainGraceMs: 2000 } as const
-      const made = on.process({ topics: [topic], group, ...limits, ...options }, handle)
-      await made.start(AbortSignal.timeout(20_000))
-      return made
-    }
     /** Kept alive until the test ends. */
     const copier = async (...args: readonly string[]): Promise<{ readonly child: ChildProcess; said(line: string): boolean }> => {
-      const child = spawn(process.execPath, [join(import.meta.dirname, 'kafka-copier.ts'), brokers.join(','), ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+      const child = spawn(process.execPath, [join(import.meta.dirname, 'kafka-copier.ts'), brokers.join(','), ...args], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
       const lines: string[] = []
       createInterface(child.stdout).on('line', (line) => lines.push(line))
       ends.push(async () => child.kill('SIGKILL'))
@@ -49,13 +65,10 @@ else
     const expectExactly = async (topic: string, count: number): Promise<void> => {
       const rows = await readAll(bus, topic)
       for (let partition = 0; partition < partitions; partition++)
-        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(Array.from({ length: count }, (_, i) => `p${partition}-${i}`))
+        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(
+          Array.from({ length: count }, (_, i) => `p${partition}-${i}`),
+        )
     }
-    const slowly = (topic: string): Handler => async (slice, signal) => {
-      await new Promise((resolve) => setTimeout(resolve, 2))
-      return copyTo(topic)(slice, signal)
-    }
-
     beforeAll(async () => {
       bus = await startBus()
       ends = []
@@ -116,12 +129,19 @@ else
       const events: ProcessorEvent[] = []
       const running = await processor(await startBus(), input, 'fenced', slowly(output), { onEvent: (event) => events.push(event) })
       await fill(bus, input, partitions, 200)
-      const usurper = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }).producer({ transactionalId: `fenced-${input}-0`, idempotent: true, maxInFlightRequests: 1 })
+      const usurper = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }).producer({
+        transactionalId: `fenced-${input}-0`,
+        idempotent: true,
+        maxInFlightRequests: 1,
+      })
       await usurper.connect()
       await (await usurper.transaction()).abort()
       await usurper.disconnect()
       await fill(bus, input, partitions, 200, 200)
-      await until(async () => (await running.lags()).filter(({ committedOffset }) => committedOffset === 400n).length === partitions, 'all to be committed')
+      await until(
+        async () => (await running.lags()).filter(({ committedOffset }) => committedOffset === 400n).length === partitions,
+        'all to be committed',
+      )
       expect(events.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['assigned', 'revoked']))
       await expectExactly(output, 400)
     })
@@ -129,7 +149,9 @@ else
     test('records of overlapping aborted transactions are not seen', async () => {
       const [, output] = await topics('aborted')
       const client = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
-      const producers = ['a', 'b', 'c'].map((name) => client.producer({ transactionalId: `overlap-${name}`, idempotent: true, maxInFlightRequests: 1 }))
+      const producers = ['a', 'b', 'c'].map((name) =>
+        client.producer({ transactionalId: `overlap-${name}`, idempotent: true, maxInFlightRequests: 1 }),
+      )
       for (const producer of producers) await producer.connect()
       const [a, b, c] = await Promise.all(producers.map(async (producer) => producer.transaction()))
       const send = async (to: typeof a, value: string): Promise<unknown> => to!.send({ topic: output, messages: [{ value, partition: 0 }] })
@@ -150,9 +172,9 @@ else
       const events: ProcessorEvent[] = []
       const running = await processor(await startBus(), input, 'outage', slowly(output), { onEvent: (event) => events.push(event) })
       let sent = 0
-      let stop = false
+      const stop = new AbortController()
       const publishing = (async () => {
-        while (!stop) {
+        while (!stop.signal.aborted) {
           await fill(bus, input, partitions, 20, sent)
           sent += 20
         }
@@ -168,9 +190,12 @@ else
       await starting
       const before = sent
       await until(() => sent > before + 100, 'publishing to go on')
-      stop = true
+      stop.abort()
       await publishing
-      await until(async () => (await running.lags()).filter(({ committedOffset }) => committedOffset === BigInt(sent)).length === partitions, 'all to be committed')
+      await until(
+        async () => (await running.lags()).filter(({ committedOffset }) => committedOffset === BigInt(sent)).length === partitions,
+        'all to be committed',
+      )
       expect(events.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['disconnected', 'connected']))
       await expectExactly(output, sent)
     })

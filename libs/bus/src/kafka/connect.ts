@@ -4,7 +4,12 @@ import { isBrokerAway, kafkaError } from './errors.ts'
 import type { Cluster } from './kafkajs-cluster.ts'
 
 /** Connects and makes a first request, again and again while the broker is away, until the signal fires. @throws MeshError UNAVAILABLE then, any other failure at once. */
-export async function connectPatiently<T>(cluster: Cluster, signal: AbortSignal, request: () => Promise<T>, onAway: (error: unknown) => void): Promise<T> {
+export async function connectPatiently<T>(
+  cluster: Cluster,
+  signal: AbortSignal,
+  request: () => Promise<T>,
+  onAway: (error: unknown) => void,
+): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       await cluster.connect()

@@ -12,7 +12,8 @@ interface KafkaFailure {
 
 function chain(thrown: unknown): readonly KafkaFailure[] {
   const found: KafkaFailure[] = []
-  for (let next = thrown; typeof next === 'object' && next !== null && found.length < 8; next = (next as KafkaFailure).cause) found.push(next as KafkaFailure)
+  for (let next = thrown; typeof next === 'object' && next !== null && found.length < 8; next = (next as KafkaFailure).cause)
+    found.push(next as KafkaFailure)
   return found
 }
 
@@ -32,7 +33,12 @@ export function isMembershipLost(thrown: unknown): boolean {
   return type === 'UNKNOWN_MEMBER_ID' || type === 'ILLEGAL_GENERATION' || type === 'FENCED_INSTANCE_ID'
 }
 
-const comeAgainTypes: ReadonlySet<string> = new Set(['CONCURRENT_TRANSACTIONS', 'GROUP_LOAD_IN_PROGRESS', 'GROUP_COORDINATOR_NOT_AVAILABLE', 'NOT_COORDINATOR_FOR_GROUP'])
+const comeAgainTypes: ReadonlySet<string> = new Set([
+  'CONCURRENT_TRANSACTIONS',
+  'GROUP_LOAD_IN_PROGRESS',
+  'GROUP_COORDINATOR_NOT_AVAILABLE',
+  'NOT_COORDINATOR_FOR_GROUP',
+])
 
 /** A coordinator is still finishing what went before, or is not ready yet: it asks to be asked again soon. */
 export function asksToComeAgain(thrown: unknown): boolean {

@@ -70,7 +70,9 @@ export class Fetcher {
 
   /** The partition's leader; while it has none any broker, which will say so. */
   #leaderOf(source: FetchSource): string {
-    const leader = this.#cluster.findTopicPartitionMetadata(source.topic).find(({ partitionId }) => partitionId === source.partition)?.leader
+    const leader = this.#cluster
+      .findTopicPartitionMetadata(source.topic)
+      .find(({ partitionId }) => partitionId === source.partition)?.leader
     return leader !== undefined && leader >= 0 ? String(leader) : (this.#cluster.getNodeIds()[0] ?? '0')
   }
 
@@ -101,7 +103,7 @@ export class Fetcher {
         if (this.#outOfRange(error, wanted)) continue
         this.#options.onFailure(error)
         await pause(backoffMs(++failures, 1000), signal)
-        await this.#cluster.refreshMetadata().catch(this.#options.onFailure)
+        await this.#cluster.refreshMetadata().catch((error: unknown) => this.#options.onFailure(error))
         if (!signal.aborted) this.#ensureLoops()
       }
     }
@@ -121,7 +123,11 @@ export class Fetcher {
       maxBytes,
       topics: Array.from(byTopic, ([topic, wants]) => ({
         topic,
-        partitions: wants.map(({ source, from }) => ({ partition: source.partition, fetchOffset: String(from), maxBytes: maxBytesPerPartition })),
+        partitions: wants.map(({ source, from }) => ({
+          partition: source.partition,
+          fetchOffset: String(from),
+          maxBytes: maxBytesPerPartition,
+        })),
       })),
     })
     for (const { topicName, partitions } of responses)
@@ -151,12 +157,16 @@ interface Want {
  * control record (Kafka protocol, Fetch: aborted_transactions). The broker lists them by where they ended, so they are put in order first:
  * kafkajs's own filter does not, and lets records of overlapping aborted transactions through.
  */
-export function visible({ messages, abortedTransactions }: Pick<FetchedPartition, 'messages' | 'abortedTransactions'>, from: bigint): Fetched {
+export function visible(
+  { messages, abortedTransactions }: Pick<FetchedPartition, 'messages' | 'abortedTransactions'>,
+  from: bigint,
+): Fetched {
   const { batchContext } = messages.at(-1)!
   const next = BigInt(batchContext.firstOffset) + BigInt(batchContext.lastOffsetDelta) + 1n
   const first = messages[0]!
   const aborted = (abortedTransactions ?? []).toSorted((a, b) => Number(BigInt(a.firstOffset) - BigInt(b.firstOffset)))
-  if (aborted.length === 0 && BigInt(first.offset) >= from) return { from, messages: messages.filter((message) => !message.isControlRecord), next }
+  if (aborted.length === 0 && BigInt(first.offset) >= from)
+    return { from, messages: messages.filter((message) => !message.isControlRecord), next }
   const open = new Set<string>()
   let entered = 0
   const kept = messages.filter((message) => {

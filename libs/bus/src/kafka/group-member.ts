@@ -49,7 +49,10 @@ export class GroupMember {
   async #joinOnce(owned: readonly number[]): Promise<readonly number[]> {
     const { group, topics, sessionTimeoutMs, rebalanceTimeoutMs } = this.#options
     await this.#cluster.connect()
-    const coordinator = (this.#coordinator ??= await this.#cluster.findGroupCoordinator({ groupId: group, coordinatorType: coordinatorTypes.group }))
+    const coordinator = (this.#coordinator ??= await this.#cluster.findGroupCoordinator({
+      groupId: group,
+      coordinatorType: coordinatorTypes.group,
+    }))
     const metadata = MemberMetadata.encode({ version: 0, topics: [...topics], userData: Buffer.from(JSON.stringify(owned)) })
     const joined = await coordinator.joinGroup({
       groupId: group,
@@ -70,12 +73,18 @@ export class GroupMember {
     return assignment?.assignment[topics[0]!] ?? []
   }
 
-  #assign(members: readonly { readonly memberId: string; readonly memberMetadata: Buffer }[]): { memberId: string; memberAssignment: Buffer }[] {
+  #assign(
+    members: readonly { readonly memberId: string; readonly memberMetadata: Buffer }[],
+  ): { memberId: string; memberAssignment: Buffer }[] {
     const { topics, partitions } = this.#options
     const owners = members.map(({ memberId, memberMetadata }) => ({ memberId, owned: ownedOf(memberMetadata) }))
     return Array.from(assignPartitions(partitions, owners), ([memberId, assigned]) => ({
       memberId,
-      memberAssignment: MemberAssignment.encode({ version: 0, assignment: Object.fromEntries(topics.map((topic) => [topic, [...assigned]])), userData: Buffer.alloc(0) }),
+      memberAssignment: MemberAssignment.encode({
+        version: 0,
+        assignment: Object.fromEntries(topics.map((topic) => [topic, [...assigned]])),
+        userData: Buffer.alloc(0),
+      }),
     }))
   }
 

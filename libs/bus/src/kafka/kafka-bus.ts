@@ -2,7 +2,18 @@ import { lookup } from 'node:dns/promises'
 import { MeshError } from '@spillway/core'
 import kafkajs from 'kafkajs'
 import type { Admin, Kafka } from 'kafkajs'
-import type { Bus, Guarantee, Handler, ProcessOptions, Processor, RecordPosition, Records, Slice, Subscription, TopicAdmin } from '../port.ts'
+import type {
+  Bus,
+  Guarantee,
+  Handler,
+  ProcessOptions,
+  Processor,
+  RecordPosition,
+  Records,
+  Slice,
+  Subscription,
+  TopicAdmin,
+} from '../port.ts'
 import { connectPatiently } from './connect.ts'
 import { kafkaError } from './errors.ts'
 import { bridgeLogger, type KafkaLogger } from './kafka-logger.ts'
@@ -88,9 +99,20 @@ export class KafkaBus implements Bus {
   /** A name that does not exist is a mistake, not an outage. */
   async #resolveNames(): Promise<void> {
     const hosts = [...new Set(this.#options.brokers.map((broker) => broker.slice(0, broker.lastIndexOf(':'))))]
-    const failures = await Promise.all(hosts.map(async (host) => lookup(host).then(() => undefined, (error: NodeJS.ErrnoException) => error)))
+    const failures = await Promise.all(
+      hosts.map(async (host) =>
+        lookup(host).then(
+          () => undefined,
+          (error: NodeJS.ErrnoException) => error,
+        ),
+      ),
+    )
     if (failures.every((failure) => failure?.code === 'ENOTFOUND'))
-      throw new MeshError('UNAVAILABLE', `no Kafka broker: the host ${hosts.map((host) => `"${host}"`).join(', ')} does not exist; check the address`, { cause: failures[0], field: 'bus' })
+      throw new MeshError(
+        'UNAVAILABLE',
+        `no Kafka broker: the host ${hosts.map((host) => `"${host}"`).join(', ')} does not exist; check the address`,
+        { cause: failures[0], field: 'bus' },
+      )
   }
 
   async publish(topic: string, records: Records): Promise<readonly RecordPosition[]> {
@@ -138,12 +160,16 @@ export class KafkaBus implements Bus {
     await Promise.all([...this.#processors].map(async (processor) => processor.drain()))
     this.#stop.abort()
     await this.#publisher.drain()
-    await Promise.all([...this.#subscriptions])
+    await Promise.all(this.#subscriptions)
     await this.#admin.disconnect()
   }
 
   #sayAway(error: unknown): void {
-    if (!this.#away) this.#options.logger?.warn({ err: kafkaError(error, 'Kafka'), brokers: this.#options.brokers }, 'the Kafka broker is away: trying again')
+    if (!this.#away)
+      this.#options.logger?.warn(
+        { err: kafkaError(error, 'Kafka'), brokers: this.#options.brokers },
+        'the Kafka broker is away: trying again',
+      )
     this.#away = true
   }
 }

@@ -68,15 +68,33 @@ export class KafkaProcessor implements Processor {
     const { topics, group } = this.#options.process
     try {
       const reading = this.#reading.cluster
-      const counts = await connectPatiently(reading, signal, async () => Promise.all(topics.map((topic) => partitionCount(reading, topic))), (error) => this.#away(error))
+      const counts = await connectPatiently(
+        reading,
+        signal,
+        async () => Promise.all(topics.map((topic) => partitionCount(reading, topic))),
+        (error) => this.#away(error),
+      )
       this.#back()
       const different = topics.findIndex((_, i) => counts[i] !== counts[0])
       if (different > 0)
-        throw new MeshError('FAILED_PRECONDITION', `topics read together need equal counts of partitions: "${topics[0]}" has ${counts[0]}, "${topics[different]}" has ${counts[different]}`, { field: 'topics' })
+        throw new MeshError(
+          'FAILED_PRECONDITION',
+          `topics read together need equal counts of partitions: "${topics[0]}" has ${counts[0]}, "${topics[different]}" has ${counts[different]}`,
+          { field: 'topics' },
+        )
       const { sessionTimeoutMs } = this.#options
-      this.#member = new GroupMember(this.#membership.cluster, { group, topics, partitions: counts[0]!, sessionTimeoutMs, rebalanceTimeoutMs: sessionTimeoutMs })
+      this.#member = new GroupMember(this.#membership.cluster, {
+        group,
+        topics,
+        partitions: counts[0]!,
+        sessionTimeoutMs,
+        rebalanceTimeoutMs: sessionTimeoutMs,
+      })
       this.#membershipLoop = this.#hold(this.#member)
-      await untilAborted(this.#joined.promise.then(() => Promise.all([...this.#workers.values()].map((worker) => worker.found))), signal)
+      await untilAborted(
+        this.#joined.promise.then(() => Promise.all([...this.#workers.values()].map((worker) => worker.found))),
+        signal,
+      )
     } catch (error) {
       await this.drain()
       throw error
@@ -86,7 +104,11 @@ export class KafkaProcessor implements Processor {
   async lags(): Promise<readonly Lag[]> {
     const byTopic = Map.groupBy(this.#workers.values(), (worker) => worker.topic)
     if (byTopic.size === 0) return []
-    const request = Array.from(byTopic, ([topic, workers]) => ({ topic, partitions: workers.map(({ partition }) => ({ partition })), fromBeginning: false }))
+    const request = Array.from(byTopic, ([topic, workers]) => ({
+      topic,
+      partitions: workers.map(({ partition }) => ({ partition })),
+      fromBeginning: false,
+    }))
     try {
       const ends = await this.#reading.cluster.fetchTopicsOffset(request)
       return ends.flatMap(({ topic, partitions }) =>
@@ -119,7 +141,7 @@ export class KafkaProcessor implements Processor {
   /** Stays in the group until stopped: joins, beats, joins again when the group asks, starts over when it was forgotten or fenced. */
   async #hold(member: GroupMember): Promise<void> {
     const { signal } = this.#stop
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !signal.aborted;) {
       try {
         if (this.#drained === undefined) this.#own(await member.join(this.#owned))
         this.#back()
@@ -162,7 +184,8 @@ export class KafkaProcessor implements Processor {
    */
   #own(partitions: readonly number[]): void {
     const { topics } = this.#options.process
-    const pairs = (numbers: readonly number[]): { topic: string; partition: number }[] => topics.flatMap((topic) => numbers.map((partition) => ({ topic, partition })))
+    const pairs = (numbers: readonly number[]): { topic: string; partition: number }[] =>
+      topics.flatMap((topic) => numbers.map((partition) => ({ topic, partition })))
     const revoked = pairs(this.#owned.filter((partition) => !partitions.includes(partition)))
     const assigned = pairs(partitions.filter((partition) => !this.#owned.includes(partition)))
     this.#owned = partitions
@@ -217,7 +240,8 @@ export class KafkaProcessor implements Processor {
 
 async function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
   const aborted = Promise.withResolvers<never>()
-  const refuse = (): void => aborted.reject(new MeshError('UNAVAILABLE', 'the Kafka group could not be joined in time', { cause: signal.reason }))
+  const refuse = (): void =>
+    aborted.reject(new MeshError('UNAVAILABLE', 'the Kafka group could not be joined in time', { cause: signal.reason }))
   if (signal.aborted) refuse()
   signal.addEventListener('abort', refuse, { once: true })
   try {

@@ -10,7 +10,12 @@ export interface FetchedMessage {
   readonly headers: Readonly<Record<string, Buffer | string | null | readonly (Buffer | string)[]>>
   readonly isControlRecord: boolean
   /** Of the record batch that it came in. */
-  readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean; readonly firstOffset: string; readonly lastOffsetDelta: number }
+  readonly batchContext: {
+    readonly producerId: string
+    readonly inTransaction: boolean
+    readonly firstOffset: string
+    readonly lastOffsetDelta: number
+  }
 }
 
 export interface FetchedPartition {
@@ -55,19 +60,39 @@ export interface Broker {
     readonly maxWaitTime: number
     readonly minBytes: number
     readonly maxBytes: number
-    readonly topics: readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number; readonly fetchOffset: string; readonly maxBytes: number }[] }[]
+    readonly topics: readonly {
+      readonly topic: string
+      readonly partitions: readonly { readonly partition: number; readonly fetchOffset: string; readonly maxBytes: number }[]
+    }[]
   }): Promise<{ readonly responses: readonly { readonly topicName: string; readonly partitions: readonly FetchedPartition[] }[] }>
-  produce(request: Partial<TransactionFields> & {
-    readonly acks: -1
-    readonly timeout: number
-    readonly topicData: readonly { readonly topic: string; readonly partitions: readonly ProducedPartition[] }[]
-  }): Promise<{ readonly topics: readonly { readonly topicName: string; readonly partitions: readonly { readonly partition: number; readonly baseOffset: string }[] }[] }>
+  produce(
+    request: Partial<TransactionFields> & {
+      readonly acks: -1
+      readonly timeout: number
+      readonly topicData: readonly { readonly topic: string; readonly partitions: readonly ProducedPartition[] }[]
+    },
+  ): Promise<{
+    readonly topics: readonly {
+      readonly topicName: string
+      readonly partitions: readonly { readonly partition: number; readonly baseOffset: string }[]
+    }[]
+  }>
   initProducerId(request: { readonly transactionalId?: string; readonly transactionTimeout: number }): Promise<ProducerFields>
-  addPartitionsToTxn(request: TransactionFields & { readonly topics: readonly { readonly topic: string; readonly partitions: readonly number[] }[] }): Promise<unknown>
+  addPartitionsToTxn(
+    request: TransactionFields & { readonly topics: readonly { readonly topic: string; readonly partitions: readonly number[] }[] },
+  ): Promise<unknown>
   addOffsetsToTxn(request: TransactionFields & { readonly groupId: string }): Promise<unknown>
-  txnOffsetCommit(request: TransactionFields & { readonly groupId: string; readonly topics: readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[] }): Promise<unknown>
+  txnOffsetCommit(
+    request: TransactionFields & {
+      readonly groupId: string
+      readonly topics: readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[]
+    },
+  ): Promise<unknown>
   endTxn(request: TransactionFields & { readonly transactionResult: boolean }): Promise<unknown>
-  offsetFetch(request: { readonly groupId: string; readonly topics: readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number }[] }[] }): Promise<{
+  offsetFetch(request: {
+    readonly groupId: string
+    readonly topics: readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number }[] }[]
+  }): Promise<{
     readonly responses: readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[]
   }>
   joinGroup(request: {
@@ -76,7 +101,12 @@ export interface Broker {
     readonly sessionTimeout: number
     readonly rebalanceTimeout: number
     readonly groupProtocols: readonly { readonly name: string; readonly metadata: Buffer }[]
-  }): Promise<{ readonly generationId: number; readonly leaderId: string; readonly memberId: string; readonly members: readonly { readonly memberId: string; readonly memberMetadata: Buffer }[] }>
+  }): Promise<{
+    readonly generationId: number
+    readonly leaderId: string
+    readonly memberId: string
+    readonly members: readonly { readonly memberId: string; readonly memberMetadata: Buffer }[]
+  }>
   syncGroup(request: {
     readonly groupId: string
     readonly generationId: number
@@ -103,7 +133,11 @@ export interface Cluster {
   findControllerBroker(): Promise<Broker>
   findGroupCoordinator(of: { readonly groupId: string; readonly coordinatorType: number }): Promise<Broker>
   fetchTopicsOffset(
-    topics: readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number }[]; readonly fromBeginning: boolean }[],
+    topics: readonly {
+      readonly topic: string
+      readonly partitions: readonly { readonly partition: number }[]
+      readonly fromBeginning: boolean
+    }[],
   ): Promise<readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[]>
 }
 
@@ -149,15 +183,17 @@ interface RequestQueue {
  */
 export function repairRequestQueue(): void {
   const queue = createRequire(import.meta.url)('kafkajs/src/network/requestQueue/index.js') as { readonly prototype: RequestQueue }
-  queue.prototype.scheduleCheckPendingRequests = function scheduleCheckPendingRequests(): void {
-    if (this.throttleCheckTimeoutId !== null || this.pending.length === 0) return
-    const throttledMs = this.throttledUntil - Date.now()
-    this.throttleCheckTimeoutId = setTimeout(
-      () => {
-        this.throttleCheckTimeoutId = null
-        this.checkPendingRequests()
-      },
-      throttledMs > 0 ? throttledMs : 10,
-    )
-  }
+  queue.prototype.scheduleCheckPendingRequests = scheduleWhileHeldBack
+}
+
+function scheduleWhileHeldBack(this: RequestQueue): void {
+  if (this.throttleCheckTimeoutId !== null || this.pending.length === 0) return
+  const throttledMs = this.throttledUntil - Date.now()
+  this.throttleCheckTimeoutId = setTimeout(
+    () => {
+      this.throttleCheckTimeoutId = null
+      this.checkPendingRequests()
+    },
+    throttledMs > 0 ? throttledMs : 10,
+  )
 }

@@ -34,7 +34,12 @@ export function sliceOf(topic: string, partition: number, messages: readonly Fet
     const named = headersOf(message)
     if (named !== undefined) (headers ??= new Array<RecordHeaders | undefined>(count).fill(undefined))[i] = named
   }
-  return { topic, partition, offsets, records: { count, values, timestampsMs, ...(keyBytes > 0 && { keys }), ...(headers !== undefined && { headers }) } }
+  return {
+    topic,
+    partition,
+    offsets,
+    records: { count, values, timestampsMs, ...(keyBytes > 0 && { keys }), ...(headers !== undefined && { headers }) },
+  }
 }
 
 function headersOf(message: FetchedMessage): RecordHeaders | undefined {
@@ -70,7 +75,13 @@ export function messagesOf(records: Records): ProducedMessage[] {
     const key = keys && keys.offsets[i + 1]! > keys.offsets[i]! ? keyBuffer!.subarray(keys.offsets[i], keys.offsets[i + 1]) : null
     const named = headers?.[i]
     if (timestampsMs === undefined && named === undefined) messages[i] = { key, value }
-    else messages[i] = { key, value, ...(timestampsMs && { timestamp: timestampOf(timestampsMs[i]!, nowMs) }), ...(named && { headers: named }) }
+    else
+      messages[i] = {
+        key,
+        value,
+        ...(timestampsMs && { timestamp: timestampOf(timestampsMs[i]!, nowMs) }),
+        ...(named && { headers: named }),
+      }
   }
   return messages
 }

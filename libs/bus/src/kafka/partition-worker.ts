@@ -190,14 +190,19 @@ export class PartitionWorker implements FetchSource {
   #orAcknowledged(committed: bigint | undefined): bigint | undefined {
     const acknowledged = this.#acknowledged
     if (acknowledged === undefined || (committed !== undefined && committed >= acknowledged)) return committed
-    const error = new MeshError('DATA_LOSS', `the broker has forgotten a commit: it says ${committed ?? 'nothing'}, but has acknowledged ${acknowledged}; going on from there`)
+    const error = new MeshError(
+      'DATA_LOSS',
+      `the broker has forgotten a commit: it says ${committed ?? 'nothing'}, but has acknowledged ${acknowledged}; going on from there`,
+    )
     this.#options.onEvent({ kind: 'retrying', topic: this.topic, partition: this.partition, attempt: 1, delayMs: 0, error })
     return acknowledged
   }
 
   async #logOffset(at: 'earliest' | 'latest'): Promise<bigint> {
     const { reading } = this.#options
-    const [topic] = await reading.fetchTopicsOffset([{ topic: this.topic, partitions: [{ partition: this.partition }], fromBeginning: at === 'earliest' }])
+    const [topic] = await reading.fetchTopicsOffset([
+      { topic: this.topic, partitions: [{ partition: this.partition }], fromBeginning: at === 'earliest' },
+    ])
     return BigInt(topic!.partitions[0]!.offset)
   }
 
@@ -208,7 +213,9 @@ export class PartitionWorker implements FetchSource {
     const { count } = slice.records
     const consumed = outputs.consumed ?? count
     if (!Number.isInteger(consumed) || consumed < 1 || consumed > count)
-      throw new MeshError('INVALID_ARGUMENT', `the handler answered ${consumed} of the slice's ${count} records, expected 1 to ${count}`, { field: 'consumed' })
+      throw new MeshError('INVALID_ARGUMENT', `the handler answered ${consumed} of the slice's ${count} records, expected 1 to ${count}`, {
+        field: 'consumed',
+      })
     const batches = await this.#batches(outputs)
     const following = this.#queue[consumed]
     await this.#commit(batches, following === undefined ? this.#fetchFrom! : BigInt(following.offset))

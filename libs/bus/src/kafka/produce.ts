@@ -64,7 +64,14 @@ function range(count: number): number[] {
   return Array.from({ length: count }, (_, i) => i)
 }
 
-function split(topic: string, partition: number, records: Records, messages: readonly ProducedMessage[], indices: readonly number[], maxBatchBytes: number): ProduceBatch[] {
+function split(
+  topic: string,
+  partition: number,
+  records: Records,
+  messages: readonly ProducedMessage[],
+  indices: readonly number[],
+  maxBatchBytes: number,
+): ProduceBatch[] {
   const batches: ProduceBatch[] = []
   let start = 0
   let bytes = 0
@@ -134,7 +141,12 @@ function produceTo(broker: Broker, identity: ProducerIdentity, batches: readonly
     if (partitions === undefined) topics.set(batch.topic, [entry])
     else partitions.push(entry)
   }
-  return broker.produce({ ...identity, acks: -1, timeout: 30_000, topicData: Array.from(topics, ([topic, partitions]) => ({ topic, partitions })) })
+  return broker.produce({
+    ...identity,
+    acks: -1,
+    timeout: 30_000,
+    topicData: Array.from(topics, ([topic, partitions]) => ({ topic, partitions })),
+  })
 }
 
 /** The batches in rounds, so that a round has one of each partition at most and keeps their order. */

@@ -191,7 +191,7 @@ export class Publisher {
         this.#options.onAway(error)
         if (Date.now() > endMs || this.#stop.signal.aborted) throw kafkaError(error, what)
         await pause(backoffMs(attempt, 1000), this.#stop.signal)
-        await this.#open.cluster.refreshMetadata().catch(this.#options.onAway)
+        await this.#open.cluster.refreshMetadata().catch((error: unknown) => this.#options.onAway(error))
       }
     }
   }

@@ -69,7 +69,11 @@ class SubscribedPartition implements FetchSource {
 }
 
 /** The committed view of a topic, without a group: nothing of it is left on the broker. The cluster is the caller's, who closes it. */
-export async function* subscribe(open: OpenCluster, subscription: Subscription, onAway: (error: unknown) => void): AsyncGenerator<Slice, void, undefined> {
+export async function* subscribe(
+  open: OpenCluster,
+  subscription: Subscription,
+  onAway: (error: unknown) => void,
+): AsyncGenerator<Slice, void, undefined> {
   const { topic, maxSliceRecords, signal } = subscription
   if (signal.aborted) return
   const { cluster } = open
@@ -80,8 +84,16 @@ export async function* subscribe(open: OpenCluster, subscription: Subscription, 
   try {
     const starts = await connectPatiently(cluster, signal, async () => startOffsets(cluster, subscription), onAway)
     // A fetch answers as soon as there is a record; the wait is what an end of the subscription waits for at most.
-    fetcher = new Fetcher(cluster, { maxWaitMs: 100, maxBytesPerPartition: 1 << 20, maxBytes: 4 << 20, onFailure: onAway, onSuccess: () => {} })
-    const partitions = starts.map((from, partition) => new SubscribedPartition(cluster, topic, partition, from, () => (fetcher?.wake(), onRecords())))
+    fetcher = new Fetcher(cluster, {
+      maxWaitMs: 100,
+      maxBytesPerPartition: 1 << 20,
+      maxBytes: 4 << 20,
+      onFailure: onAway,
+      onSuccess: () => {},
+    })
+    const partitions = starts.map(
+      (from, partition) => new SubscribedPartition(cluster, topic, partition, from, () => (fetcher?.wake(), onRecords())),
+    )
     for (const partition of partitions) fetcher.add(partition)
     while (!signal.aborted) {
       let taken = 0

@@ -23,14 +23,24 @@ export class KafkaTopicAdmin implements TopicAdmin {
     const existing = new Map((await this.list()).map(({ name, partitions }) => [name, partitions]))
     const missing = topics.filter(({ name }) => !existing.has(name))
     if (missing.length > 0) {
-      const created = missing.map((settings) => ({ topic: settings.name, numPartitions: settings.partitions, configEntries: this.#configEntries(settings) }))
+      const created = missing.map((settings) => ({
+        topic: settings.name,
+        numPartitions: settings.partitions,
+        configEntries: this.#configEntries(settings),
+      }))
       // False where another process was faster; what it made is checked as what was there before.
-      await this.#request(`creating topics ${missing.map(({ name }) => name).join(', ')}`, () => this.#admin.createTopics({ topics: created, waitForLeaders: true }))
+      await this.#request(`creating topics ${missing.map(({ name }) => name).join(', ')}`, () =>
+        this.#admin.createTopics({ topics: created, waitForLeaders: true }),
+      )
     }
     for (const { name, partitions } of topics) {
       const found = existing.get(name) ?? (await this.describe(name))?.partitions
       if (found !== partitions)
-        throw new MeshError('FAILED_PRECONDITION', `topic "${name}" has ${found ?? 'no'} partitions, expected ${partitions}: recreate it, or set partitions to ${found ?? partitions}`, { field: 'partitions' })
+        throw new MeshError(
+          'FAILED_PRECONDITION',
+          `topic "${name}" has ${found ?? 'no'} partitions, expected ${partitions}: recreate it, or set partitions to ${found ?? partitions}`,
+          { field: 'partitions' },
+        )
     }
   }
 
@@ -41,7 +51,8 @@ export class KafkaTopicAdmin implements TopicAdmin {
       { name: 'retention.bytes', value: String(retentionBytes ?? -1) },
     ]
     // Whole segments are dropped, of a gigabyte where nothing is said: too large for a bound below that to mean anything.
-    if (retentionBytes !== undefined && retentionBytes < 4 << 30) entries.push({ name: 'segment.bytes', value: String(Math.max(1 << 20, Math.floor(retentionBytes / 4))) })
+    if (retentionBytes !== undefined && retentionBytes < 4 << 30)
+      entries.push({ name: 'segment.bytes', value: String(Math.max(1 << 20, Math.floor(retentionBytes / 4))) })
     if (this.#maxBatchBytes > defaultMaxBatchBytes) entries.push({ name: 'max.message.bytes', value: String(this.#maxBatchBytes) })
     return entries
   }
@@ -65,7 +76,9 @@ export class KafkaTopicAdmin implements TopicAdmin {
 
   async offsets(name: string): Promise<readonly { readonly partition: number; readonly earliest: bigint; readonly end: bigint }[]> {
     const offsets = await this.#request(`reading the offsets of "${name}"`, () => this.#admin.fetchTopicOffsets(name))
-    return offsets.map(({ partition, low, high }) => ({ partition, earliest: BigInt(low), end: BigInt(high) })).toSorted((a, b) => a.partition - b.partition)
+    return offsets
+      .map(({ partition, low, high }) => ({ partition, earliest: BigInt(low), end: BigInt(high) }))
+      .toSorted((a, b) => a.partition - b.partition)
   }
 
   async #request<T>(what: string, request: () => Promise<T>): Promise<T> {
@@ -73,7 +86,8 @@ export class KafkaTopicAdmin implements TopicAdmin {
       try {
         return await request()
       } catch (error) {
-        if (protocolType(error) === 'UNKNOWN_TOPIC_OR_PARTITION') throw new MeshError('NOT_FOUND', `${what}: the topic does not exist`, { cause: error, field: 'topic' })
+        if (protocolType(error) === 'UNKNOWN_TOPIC_OR_PARTITION')
+          throw new MeshError('NOT_FOUND', `${what}: the topic does not exist`, { cause: error, field: 'topic' })
         if (!isBrokerAway(error) || attempt === attempts) throw kafkaError(error, what)
         await pause(backoffMs(attempt, 1000), new AbortController().signal)
       }

@@ -32,7 +32,10 @@ export class TransactionalWriter {
     await this.#cluster.connect()
     const transactionTimeout = 60_000
     const fields = await this.#persist(async () => {
-      this.#transactionCoordinator = await this.#cluster.findGroupCoordinator({ groupId: this.#transactionalId, coordinatorType: transaction })
+      this.#transactionCoordinator = await this.#cluster.findGroupCoordinator({
+        groupId: this.#transactionalId,
+        coordinatorType: transaction,
+      })
       return this.#transactionCoordinator.initProducerId({ transactionalId: this.#transactionalId, transactionTimeout })
     })
     this.#groupCoordinator = await this.#cluster.findGroupCoordinator({ groupId: this.#group, coordinatorType: ofGroup })
@@ -43,13 +46,18 @@ export class TransactionalWriter {
   /** The group's position; undefined where it has none. To be read after `begin`: only then can it no longer move. */
   async committedOffset(topic: string, partition: number): Promise<bigint | undefined> {
     const coordinator = this.#groupCoordinator!
-    const { responses } = await this.#persist(() => coordinator.offsetFetch({ groupId: this.#group, topics: [{ topic, partitions: [{ partition }] }] }))
+    const { responses } = await this.#persist(() =>
+      coordinator.offsetFetch({ groupId: this.#group, topics: [{ topic, partitions: [{ partition }] }] }),
+    )
     const offset = BigInt(responses[0]!.partitions[0]!.offset)
     return offset < 0n ? undefined : offset
   }
 
   /** Commits the batches and the position, or rejects; then `begin` must be called before the next. */
-  async commit(batches: readonly ProduceBatch[], position: { readonly topic: string; readonly partition: number; readonly offset: bigint }): Promise<void> {
+  async commit(
+    batches: readonly ProduceBatch[],
+    position: { readonly topic: string; readonly partition: number; readonly offset: bigint },
+  ): Promise<void> {
     const identity = this.#identity!
     const coordinator = this.#transactionCoordinator!
     const inRounds = rounds(batches)
@@ -81,7 +89,11 @@ export class TransactionalWriter {
   ): Promise<void> {
     const groupId = this.#group
     await this.#persist(() => coordinator.addOffsetsToTxn({ ...identity, groupId }))
-    await this.#groupCoordinator!.txnOffsetCommit({ ...identity, groupId, topics: [{ topic, partitions: [{ partition, offset: String(offset) }] }] })
+    await this.#groupCoordinator!.txnOffsetCommit({
+      ...identity,
+      groupId,
+      topics: [{ topic, partitions: [{ partition, offset: String(offset) }] }],
+    })
   }
 
   /** Comes again after ever longer pauses while the coordinator asks for it, for as long as it may take to end a transaction. */
