@@ -4,6 +4,9 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
+// gRPC writes lines of its own to the terminal; what they mean is said in the mesh's errors and log.
+process.env.GRPC_VERBOSITY ??= 'NONE'
+
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
 if (Number(process.versions.node.split('.')[0]) >= 24) {
   await import(main)

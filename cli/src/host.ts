@@ -60,6 +60,10 @@ export class Host implements Component {
     return started(this.startedGateway)
   }
 
+  get telemetry(): OwnedTelemetry {
+    return this.options.telemetry
+  }
+
   get alertsTopic(): string {
     return this.options.pipeline.alerts.topic
   }

@@ -25,7 +25,8 @@ try {
   if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2
   else {
     const error = MeshError.from(thrown)
-    process.exitCode = error.code === 'CANCELLED' ? 0 : userErrors.has(error.code) ? 2 : 1
+    const mendable = userErrors.has(error.code) || error.field !== undefined
+    process.exitCode = error.code === 'CANCELLED' ? 0 : mendable ? 2 : 1
     if (error.code !== 'CANCELLED') console.error(`spillway: ${error.message}`)
     if (!(thrown instanceof MeshError) && process.exitCode === 1) console.error(thrown)
   }

@@ -19,7 +19,7 @@ export async function runUntilStopped(component: Component, whileRunning: (stopp
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
   try {
-    await component.start(stopping.signal)
+    if (!(await startedUnless(stopping.signal, component))) return
     const stopped = new Promise<void>((resolve) => {
       if (stopping.signal.aborted) resolve()
       else stopping.signal.addEventListener('abort', () => resolve(), { once: true })
@@ -30,5 +30,16 @@ export async function runUntilStopped(component: Component, whileRunning: (stopp
     await component.drain()
     process.off('SIGINT', onSignal)
     process.off('SIGTERM', onSignal)
+  }
+}
+
+/** @returns false where it was stopped before: what the start then throws is how it stopped */
+async function startedUnless(stopping: AbortSignal, component: Component): Promise<boolean> {
+  try {
+    await component.start(stopping)
+    return true
+  } catch (error) {
+    if (stopping.aborted) return false
+    throw error
   }
 }

@@ -1,6 +1,7 @@
 import type { MeshStatus } from '@spillway/telemetry'
 import { bytesAt } from '@spillway/core'
 import type { Host } from './host.ts'
+import type { ProcessLog } from './process-log.ts'
 
 const refreshMs = 1000
 const plainRefreshMs = 5000
@@ -8,9 +9,11 @@ const plainRefreshMs = 5000
 /**
  * Shows what the mesh does until the signal fires: a live block on a terminal, a line every few seconds elsewhere; each alert as a line of its own.
  * @param sample an event for the commands that it suggests
+ * @param log whose warnings are shown among the lines
  */
-export async function showStatus(host: Host, sample: string, stopping: AbortSignal): Promise<void> {
-  const screen = new Screen(process.stdout.isTTY === true)
+export async function showStatus(host: Host, sample: string, log: ProcessLog, stopping: AbortSignal): Promise<void> {
+  const screen = new Screen(process.stdout.isTTY)
+  log.show = (text) => screen.line(text)
   screen.line(welcome(host, sample))
   const meter = new Meter()
   let shownMs = 0
@@ -37,12 +40,12 @@ function welcome(host: Host, sample: string): string {
   const alerts = host.alertsTopic
   return [
     `Pipeline "${name}" is running: ${base} (topics: ${topics.join(', ')}). Try, in another terminal:`,
-    '  a prediction      ' + `curl -s ${base}/v1/pipelines/${name}:predict -H 'content-type: application/json' -d '{"event":${sample}}'`,
-    '                    ' + `npx spillway predict --pipeline ${name} --gateway ${base} '${sample}'`,
-    '  alerts as events  ' + `curl -sN '${base}/v1/topics/${alerts}/events?from=latest'`,
-    '                    ' + `npx spillway subscribe ${alerts} --gateway ${base}`,
-    '  your own event    ' + `curl -s ${base}/v1/topics/${input}/events -H 'content-type: application/json' -d '${sample}'`,
-    '                    ' + `npx spillway publish ${input} --gateway ${base} '${sample}'`,
+    `  a prediction      curl -s ${base}/v1/pipelines/${name}:predict -H 'content-type: application/json' -d '{"event":${sample}}'`,
+    `                    npx spillway predict --pipeline ${name} --gateway ${base} '${sample}'`,
+    `  alerts as events  curl -sN '${base}/v1/topics/${alerts}/events?from=latest'`,
+    `                    npx spillway subscribe ${alerts} --gateway ${base}`,
+    `  your own event    curl -s ${base}/v1/topics/${input}/events -H 'content-type: application/json' -d '${sample}'`,
+    `                    npx spillway publish ${input} --gateway ${base} '${sample}'`,
     '',
   ].join('\n')
 }
@@ -69,8 +72,11 @@ class Meter {
   }
 }
 
+function sum(counts: readonly { readonly rows: number }[]): number {
+  return counts.reduce((total, { rows }) => total + rows, 0)
+}
+
 function describe(status: MeshStatus, meter: Meter, nowMs: number, live: boolean): string {
-  const sum = (rows: readonly { readonly rows: number }[]): number => rows.reduce((total, { rows: count }) => total + count, 0)
   const eventsIn = sum(status.eventsIn.filter(({ topic }) => !topic.includes('.tier-')))
   const firstTier = status.tiers[0]?.tier
   const decided = sum(status.tiers.filter(({ tier }) => tier === firstTier))

@@ -7,6 +7,7 @@ import { createTelemetry } from '@spillway/telemetry'
 import type { Command } from 'commander'
 import { Host } from '../host.ts'
 import { defaultPorts, parseBus, parsePort, serviceNames } from '../options.ts'
+import { ProcessLog } from '../process-log.ts'
 import { runUntilStopped } from '../run-until-stopped.ts'
 import { showStatus } from '../status-view.ts'
 
@@ -41,10 +42,11 @@ export function addDemoCommand(program: Command): void {
 }
 
 async function runDemo(flags: DemoFlags): Promise<void> {
+  const log = new ProcessLog(join(flags.data, 'fraud.log'))
   const telemetry = createTelemetry({
     service: 'spillway',
     logLevel: 'info',
-    logDestination: join(flags.data, 'fraud.log'),
+    logDestination: log,
     otlp: process.env['OTEL_EXPORTER_OTLP_ENDPOINT'] !== undefined,
   })
   const host = new Host({
@@ -62,7 +64,7 @@ async function runDemo(flags: DemoFlags): Promise<void> {
   })
   const demo = new Demo(host, flags.rate)
   try {
-    await runUntilStopped(demo, (stopping) => showStatus(host, host.sampleEvent(demo.streamTimeMs), stopping))
+    await runUntilStopped(demo, (stopping) => showStatus(host, host.sampleEvent(demo.streamTimeMs), log, stopping))
     console.log('Stopped. The next start goes on from here.')
   } finally {
     await telemetry.shutdown()

@@ -4,6 +4,7 @@ import { createTelemetry, type LogLevel } from '@spillway/telemetry'
 import { type Command, Option } from 'commander'
 import { Host, type HostOptions } from '../host.ts'
 import { type BusAddress, defaultPorts, parseBus, parsePeers, parsePort, parseService, type ServiceName, serviceNames } from '../options.ts'
+import { ProcessLog } from '../process-log.ts'
 import { runUntilStopped } from '../run-until-stopped.ts'
 import { showStatus } from '../status-view.ts'
 
@@ -28,9 +29,11 @@ export function addRunCommands(program: Command): void {
     .description('run every service of a pipeline in this process')
     .option('--model-grpc-port <port>', 'gRPC port of the model service', parsePort, defaultPorts.model.grpc)
     .action(async (flags: CommonFlags) => {
-      const options = await hostOptions(flags, new Set(serviceNames), 'gateway')
+      const pipeline = await pipelineOf(flags)
+      const log = new ProcessLog(join(flags.data, `${pipeline.name}.log`))
+      const options = hostOptions(flags, pipeline, new Set(serviceNames), 'gateway', log)
       const host = new Host(options)
-      await runAndShutDown(options, host, () => runUntilStopped(host, (stopping) => showStatus(host, host.sampleEvent(), stopping)))
+      await runAndShutDown(options, host, () => runUntilStopped(host, (stopping) => showStatus(host, host.sampleEvent(), log, stopping)))
     })
   const serve = program
     .command('serve')
@@ -38,7 +41,7 @@ export function addRunCommands(program: Command): void {
     .argument('<service>', serviceNames.join(', '))
     .action(async (name: string, flags: CommonFlags) => {
       const service = parseService(name)
-      const options = await hostOptions(flags, new Set([service]), service)
+      const options = hostOptions(flags, await pipelineOf(flags), new Set([service]), service)
       const host = new Host(options)
       const { logger } = options.telemetry
       await runAndShutDown(options, host, () =>
@@ -69,27 +72,31 @@ export function addRunCommands(program: Command): void {
   }
 }
 
-/** Loose flags as exact options. @param listener whose ports `--http-port` and `--grpc-port` set */
-async function hostOptions(flags: CommonFlags, services: ReadonlySet<ServiceName>, listener: ServiceName): Promise<HostOptions> {
-  const loaded = await loadPipeline(flags.pipeline)
-  const pipeline = overridden(loaded, flags)
+/** Loose flags as exact options. @param listener whose ports `--http-port` and `--grpc-port` set @param log standard output where absent */
+function hostOptions(
+  flags: CommonFlags,
+  pipeline: Pipeline,
+  services: ReadonlySet<ServiceName>,
+  listener: ServiceName,
+  log?: ProcessLog,
+): HostOptions {
   const bus: BusAddress =
     flags.bus === undefined ? { kind: 'embedded', path: join(flags.data, `${pipeline.name}.db`) } : parseBus(flags.bus)
   const peers = parsePeers(flags.peer)
   const own = defaultPorts[listener]
   const ports = new Map([[listener, { http: flags.httpPort ?? own.http, grpc: flags.grpcPort ?? own.grpc }]])
   if (flags.modelGrpcPort !== undefined) ports.set('model', { ...defaultPorts.model, grpc: flags.modelGrpcPort })
-  const alone = services.size === 1
   const telemetry = createTelemetry({
-    service: alone ? listener : 'spillway',
+    service: services.size === 1 ? listener : 'spillway',
     logLevel: flags.logLevel,
     otlp: process.env['OTEL_EXPORTER_OTLP_ENDPOINT'] !== undefined,
-    ...(alone ? {} : { logDestination: join(flags.data, `${pipeline.name}.log`) }),
+    ...(log === undefined ? {} : { logDestination: log }),
   })
   return { pipeline, services, bus, dataPath: flags.data, host: flags.host, ports, peers, telemetry }
 }
 
-function overridden(pipeline: Pipeline, flags: CommonFlags): Pipeline {
+async function pipelineOf(flags: CommonFlags): Promise<Pipeline> {
+  const pipeline = await loadPipeline(flags.pipeline)
   const modelsPath = flags.models === undefined ? pipeline.modelsPath : resolve(flags.models)
   if (flags.links === undefined) return { ...pipeline, modelsPath }
   const { links } = flags
