@@ -37,28 +37,39 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
   }
   const consumer = kafka.consumer({ groupId: options.group, readUncommitted: false, maxWaitTimeInMs: 20, sessionTimeout: 10_000 })
   let predicted = 0
+  /** kafkajs sometimes hands out a partition's batch while the one before is still in work, or twice: one at a time, each offset once. */
+  const lanes = new Map<string, { tail: Promise<void>; nextOffset: bigint }>()
+  const handle = async ({ batch, heartbeat }: kafkajs.EachBatchPayload, lane: { nextOffset: bigint }): Promise<void> => {
+    const producer = await producerOf(batch.topic, batch.partition)
+    const fresh = batch.messages.filter(({ offset }) => BigInt(offset) >= lane.nextOffset)
+    const isInput = batch.topic === options.topics.transactions
+    for (let start = 0; start < fresh.length; start += options.sliceRecords) {
+      const slice = fresh.slice(start, start + options.sliceRecords)
+      const messages = slice.map(({ key, value }) => {
+        const event = JSON.parse(value!.toString()) as Record<string, unknown>
+        return { key, value: isInput ? JSON.stringify({ ...event, score: 0.5, decision: false }) : '', partition: batch.partition }
+      })
+      const transaction = await producer.transaction()
+      if (isInput) await transaction.send({ topic: options.output, messages, acks: -1 })
+      lane.nextOffset = BigInt(slice.at(-1)!.offset) + 1n
+      const partitions = [{ partition: batch.partition, offset: String(lane.nextOffset) }]
+      await transaction.sendOffsets({ consumerGroupId: options.group, topics: [{ topic: batch.topic, partitions }] })
+      await transaction.commit()
+      if (isInput) predicted += slice.length
+      await heartbeat()
+    }
+  }
   await consumer.connect()
   await consumer.subscribe({ topics: [options.topics.transactions, options.topics.labels], fromBeginning: true })
   await consumer.run({
     autoCommit: false,
     partitionsConsumedConcurrently: 16,
-    eachBatch: async ({ batch, heartbeat }) => {
-      const producer = await producerOf(batch.topic, batch.partition)
-      for (let start = 0; start < batch.messages.length; start += options.sliceRecords) {
-        const slice = batch.messages.slice(start, start + options.sliceRecords)
-        const isInput = batch.topic === options.topics.transactions
-        const messages = slice.map(({ key, value }) => {
-          const event = JSON.parse(value!.toString()) as Record<string, unknown>
-          return { key, value: isInput ? JSON.stringify({ ...event, score: 0.5, decision: false }) : '', partition: batch.partition }
-        })
-        const transaction = await producer.transaction()
-        if (isInput) await transaction.send({ topic: options.output, messages, acks: -1 })
-        const offset = String(BigInt(slice.at(-1)!.offset) + 1n)
-        await transaction.sendOffsets({ consumerGroupId: options.group, topics: [{ topic: batch.topic, partitions: [{ partition: batch.partition, offset }] }] })
-        await transaction.commit()
-        if (isInput) predicted += slice.length
-        await heartbeat()
-      }
+    eachBatch: (payload) => {
+      const id = `${payload.batch.topic}/${payload.batch.partition}`
+      const lane = lanes.get(id) ?? { tail: Promise.resolve(), nextOffset: 0n }
+      lanes.set(id, lane)
+      lane.tail = lane.tail.then(() => handle(payload, lane))
+      return lane.tail
     },
   })
   return {

@@ -15,7 +15,7 @@ interface Round {
 }
 
 const round = JSON.parse(process.argv[2]!) as Round
-const limitMs = 300_000
+const limitMs = 60_000
 
 /** Waits until `done` says so. @returns ms since the first sign of progress */
 async function timed(progress: () => number, done: number): Promise<number> {
@@ -41,6 +41,8 @@ async function pipelineRound(): Promise<number> {
   const predicted = (): number => host.metrics.status().outputsOut.find(({ sink }) => sink === `${round.run}.predictions`)?.rows ?? 0
   const elapsedMs = await timed(predicted, round.transactions)
   const status = host.metrics.status()
+  const batches = (await host.telemetry.registry.metrics()).split('\n').filter((line) => line.startsWith('spillway_stage_duration_seconds_count'))
+  console.error(batches.join('\n'))
   console.error(JSON.stringify({ startMs: Math.round(performance.now() - before - elapsedMs), deadLetters: status.deadLetters, tiers: status.tiers, rssMiB: Math.round(process.memoryUsage().rss / 2 ** 20), cpu: process.cpuUsage() }))
   await host.drain()
   return round.transactions / (elapsedMs / 1000)

@@ -198,8 +198,9 @@ export class Host implements Component {
     const stages: Stage[] = []
     if (services.has('preprocessing')) {
       mkdirSync(dataPath, { recursive: true })
-      const path = bus.kind === 'embedded' ? bus.path : join(dataPath, `${pipeline.name}.features.db`)
-      const store = await this.begin(new EmbeddedHistoryStore({ path }), signal)
+      const own = join(dataPath, `${pipeline.name}.features.db`)
+      const settings = bus.kind === 'embedded' ? { path: bus.path } : { path: own, exclusive: true }
+      const store = await this.begin(new EmbeddedHistoryStore(settings), signal)
       stages.push(...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store })))
     }
     if (services.has('cascade-router'))

@@ -102,13 +102,22 @@ export function recordBytes(records: Records, index: number): number {
   return bytes
 }
 
-/** The sum of `recordBytes`. */
-export function recordsBytes(records: Records): number {
+/** At least `recordBytes`, without looking at the headers' characters: a UTF-16 unit takes at most three bytes of UTF-8. */
+export function recordBytesLimit(records: Records, index: number): number {
+  const { values, keys, headers } = records
+  let bytes = values.offsets[index + 1]! - values.offsets[index]!
+  if (keys) bytes += keys.offsets[index + 1]! - keys.offsets[index]!
+  const named = headers?.[index]
+  if (named) for (const name in named) bytes += (name.length + named[name]!.length) * 3
+  return bytes
+}
+
+/** The sum of `recordBytesLimit`. */
+export function recordsBytesLimit(records: Records): number {
   const { count, values, keys, headers } = records
   let bytes = values.offsets[count]! - values.offsets[0]!
   if (keys) bytes += keys.offsets[count]! - keys.offsets[0]!
-  for (const named of headers ?? [])
-    if (named) for (const name of Object.keys(named)) bytes += Buffer.byteLength(name) + Buffer.byteLength(named[name]!)
+  for (const named of headers ?? []) for (const name in named) bytes += (name.length + named[name]!.length) * 3
   return bytes
 }
 
@@ -126,6 +135,7 @@ export function checkRecords(records: Records, maxRecordBytes: number): void {
       throw new MeshError('INVALID_ARGUMENT', `records.${name} has ${length} entries, expected ${count}`, { field: `records.${name}` })
   }
   for (let i = 0; i < count; i++) {
+    if (recordBytesLimit(records, i) <= maxRecordBytes) continue
     const bytes = recordBytes(records, i)
     if (bytes > maxRecordBytes)
       throw new MeshError(

@@ -4,11 +4,12 @@ import { parseKafkaAddress } from '../src/kafka/address.ts'
 import { assignPartitions } from '../src/kafka/assignment.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import { rounds, Sequences } from '../src/kafka/produce.ts'
+import { recordsOf } from '../src/records.ts'
 
 const batch = (partition: number, count: number) => ({
   topic: 't',
   partition,
-  messages: new Array(count).fill({ key: null, value: Buffer.alloc(0) }),
+  records: recordsOf(Array.from({ length: count }, () => ({ value: '' }))),
   indices: [],
   bytes: 0,
 })
@@ -92,7 +93,7 @@ describe('sequences', () => {
     expect(sequences.take(batch(1, 1)).firstSequence).toBe(0)
     sequences.giveBack(taken)
     expect(sequences.take(batch(0, 1)).firstSequence).toBe(5)
-    const huge = { ...batch(2, 0), messages: { length: 0x7fffffff } as never }
+    const huge = { ...batch(2, 0), records: { count: 0x7fffffff } as never }
     sequences.take(huge)
     expect(sequences.take(batch(2, 3)).firstSequence).toBe(0x7fffffff)
     expect(sequences.take(batch(2, 1)).firstSequence).toBe(2)

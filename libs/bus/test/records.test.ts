@@ -8,7 +8,7 @@ import {
   keyPartition,
   murmur2,
   recordBytes,
-  recordsBytes,
+  recordsBytesLimit,
   recordsOf,
   sliceRecords,
   takeRecords,
@@ -62,7 +62,7 @@ test('slice, take and concat agree with the rows', () => {
         expect(joined.headers?.[i]).toEqual(expected.headers)
         expect(joined.timestampsMs?.[i] ?? NaN).toBe(expected.timestampMs ?? NaN)
       }
-      expect(recordsBytes(joined)).toBe(rows.reduce((sum, _, i) => sum + recordBytes(records, i), 0))
+      expect(recordsBytesLimit(joined)).toBeGreaterThanOrEqual(rows.reduce((sum, _, i) => sum + recordBytes(records, i), 0))
     }),
   )
 })

@@ -49,7 +49,9 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
   if (predicting.length === 0) throw wrong('inputs', 'no input is predicted: give at least one input, without "predict: false"')
   checkDistinctTopics(definition, inputs)
   checkIncluded(definition, predicting)
-  const features = within('features', () => compileFeatures(definition.features, featureInputs(inputs)))
+  const { maxSkew: givenSkew } = definition.alignment
+  const skew = givenSkew === undefined ? {} : { maxSkewMs: givenSkew }
+  const features = within('features', () => compileFeatures(definition.features, featureInputs(inputs), skew))
   const { pipeline: name, placement } = definition
   return {
     name,

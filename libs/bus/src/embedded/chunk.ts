@@ -19,7 +19,7 @@ const maxChunkBytes = 1 << 20
  * A chunk's bytes, little-endian, every part aligned for a typed array to view it in place:
  *   uint32 format (1), flags (1 keys, 2 headers), record count, bytes of values, bytes of keys, bytes of headers
  *   float64[count] timestamps, uint32[count + 1] sizes, value offsets, and with keys key offsets
- *   values, keys, headers (one JSON array of objects or nulls: native JSON is faster than a columnar codec in JavaScript)
+ *   values, keys, headers (JSON, see `headersText`: native JSON is faster than a codec in JavaScript)
  */
 const format = 1
 const headBytes = 24
@@ -57,7 +57,7 @@ export function endWithin(sizes: Uint32Array, start: number, limit: number, maxB
 /** Records without a timestamp get `acceptedMs`. */
 export function encodeChunk(records: Records, sizes: Uint32Array, acceptedMs: number): Uint8Array {
   const { count, values, keys } = records
-  const headers = records.headers?.some((named) => named !== undefined) ? encoder.encode(JSON.stringify(records.headers)) : undefined
+  const headers = records.headers?.some((named) => named !== undefined) ? encoder.encode(headersText(records.headers)) : undefined
   const valueBytes = dataBytes(values)
   const keyBytes = keys ? dataBytes(keys) : new Uint8Array(0)
   const tables = headBytes + 8 * count + 4 * (count + 1) * (keys ? 3 : 2)
@@ -106,13 +106,49 @@ export function decodeChunk(base: number, data: Uint8Array): Chunk {
       timestampsMs: new Float64Array(chunk.buffer, chunk.byteOffset + headBytes, count),
       values: { bytes: values, offsets: table(1) },
       ...(hasKeys && { keys: { bytes: keys, offsets: table(2) } }),
-      ...((flags & withHeaders) !== 0 && { headers: parseHeaders(chunk.subarray(tables + valueBytes + keyBytes)) }),
+      ...((flags & withHeaders) !== 0 && { headers: parseHeaders(chunk.subarray(tables + valueBytes + keyBytes), count) }),
     },
   }
 }
 
-function parseHeaders(bytes: Uint8Array): readonly (RecordHeaders | undefined)[] {
-  const headers = JSON.parse(decoder.decode(bytes)) as (RecordHeaders | null | undefined)[]
-  for (let i = 0; i < headers.length; i++) if (headers[i] === null) headers[i] = undefined
-  return headers as readonly (RecordHeaders | undefined)[]
+type Headers = readonly (RecordHeaders | undefined)[]
+type HeaderColumns = Readonly<Record<string, string | readonly string[]>>
+
+/**
+ * Headers as JSON. Where all records have the same names, which outputs do, an object of columns: a value that is the same in all of them stands
+ * once. Otherwise an array of objects and nulls.
+ */
+function headersText(headers: Headers): string {
+  return JSON.stringify(headerColumns(headers) ?? headers)
+}
+
+function headerColumns(headers: Headers): HeaderColumns | undefined {
+  const [first] = headers
+  if (first === undefined) return undefined
+  const names = Object.keys(first)
+  for (const named of headers) {
+    let count = 0
+    for (const name in named) {
+      if (!Object.hasOwn(first, name)) return undefined
+      count++
+    }
+    if (count !== names.length) return undefined
+  }
+  return Object.fromEntries(
+    names.map((name) => {
+      const same = headers.every((named) => named![name] === first[name])
+      return [name, same ? first[name]! : headers.map((named) => named![name]!)]
+    }),
+  )
+}
+
+function parseHeaders(bytes: Uint8Array, count: number): Headers {
+  const stored = JSON.parse(decoder.decode(bytes)) as HeaderColumns | (RecordHeaders | null)[]
+  if (Array.isArray(stored)) return stored.map((named) => named ?? undefined)
+  const columns = Object.entries(stored as HeaderColumns)
+  return Array.from({ length: count }, (_, row) => {
+    const named: Record<string, string> = {}
+    for (const [name, values] of columns) named[name] = typeof values === 'string' ? values : values[row]!
+    return named
+  })
 }

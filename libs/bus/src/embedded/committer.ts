@@ -1,6 +1,6 @@
 import { type Clock, MeshError } from '@spillway/core'
 import type { Records } from '../port.ts'
-import { concatRecords, recordsBytes } from '../records.ts'
+import { concatRecords, recordsBytesLimit } from '../records.ts'
 import type { Log, LogStore } from './log-store.ts'
 
 /** Records for one partition. */
@@ -54,7 +54,7 @@ export class Committer {
 
   /** Resolves when all of it is durable, with the offset of each append's first record. @throws MeshError where none of it is */
   submit(commit: Commit): Promise<readonly number[]> {
-    const bytes = commit.appends.reduce((sum, append) => sum + recordsBytes(append.records), 0)
+    const bytes = commit.appends.reduce((sum, append) => sum + recordsBytesLimit(append.records), 0)
     return new Promise((resolve, reject) => {
       this.queue.push({ commit, bytes, resolve, reject })
       this.pendingBytes += bytes

@@ -24,20 +24,6 @@ export interface FetchedPartition {
   readonly messages: readonly FetchedMessage[]
 }
 
-/** A record to write. A timestamp of 0 must be text: kafkajs takes the number for none. */
-export interface ProducedMessage {
-  readonly key: Buffer | null
-  readonly value: Buffer
-  readonly timestamp?: number | string
-  readonly headers?: Readonly<Record<string, string>>
-}
-
-export interface ProducedPartition {
-  readonly partition: number
-  readonly firstSequence: number
-  readonly messages: readonly ProducedMessage[]
-}
-
 interface ProducerFields {
   readonly producerId: string
   readonly producerEpoch: number
@@ -50,6 +36,20 @@ interface TransactionFields extends ProducerFields {
 interface PartitionOffset {
   readonly partition: number
   readonly offset: string
+}
+
+/** A request with the reading of its response, as kafkajs's protocol modules make them. */
+interface Exchange {
+  readonly request: { readonly apiKey: number; readonly apiVersion: number; readonly apiName: string; expectResponse(): boolean; encode(): Promise<unknown> }
+  readonly response: unknown
+}
+
+/** What a Produce request's answer says of each partition. */
+export interface ProducedTopics {
+  readonly topics: readonly {
+    readonly topicName: string
+    readonly partitions: readonly { readonly partition: number; readonly baseOffset: string }[]
+  }[]
 }
 
 /** kafkajs's broker: one method a request of the protocol. What is used here, of 2.2.4. */
@@ -65,18 +65,9 @@ export interface Broker {
       readonly partitions: readonly { readonly partition: number; readonly fetchOffset: string; readonly maxBytes: number }[]
     }[]
   }): Promise<{ readonly responses: readonly { readonly topicName: string; readonly partitions: readonly FetchedPartition[] }[] }>
-  produce(
-    request: Partial<TransactionFields> & {
-      readonly acks: -1
-      readonly timeout: number
-      readonly topicData: readonly { readonly topic: string; readonly partitions: readonly ProducedPartition[] }[]
-    },
-  ): Promise<{
-    readonly topics: readonly {
-      readonly topicName: string
-      readonly partitions: readonly { readonly partition: number; readonly baseOffset: string }[]
-    }[]
-  }>
+  /** The broker's connection. */
+  readonly connectionPool: { send(exchange: Exchange): Promise<unknown> }
+  disconnect(): Promise<void>
   initProducerId(request: { readonly transactionalId?: string; readonly transactionTimeout: number }): Promise<ProducerFields>
   addPartitionsToTxn(
     request: TransactionFields & { readonly topics: readonly { readonly topic: string; readonly partitions: readonly number[] }[] },
@@ -196,4 +187,66 @@ function scheduleWhileHeldBack(this: RequestQueue): void {
     },
     throttledMs > 0 ? throttledMs : 10,
   )
+}
+
+export interface ProduceRequest {
+  readonly transactionalId: string | null
+  readonly timeoutMs: number
+  /** One a partition; `records` is a whole record batch. */
+  readonly batches: readonly { readonly topic: string; readonly partition: number; readonly records: Buffer }[]
+}
+
+/** Produce, version 7 (Kafka 2.1 and later): answers when all in-sync replicas have it. The request is written here, its answer read by kafkajs. */
+export async function sendProduce(broker: Broker, request: ProduceRequest): Promise<ProducedTopics> {
+  const response: unknown = createRequire(import.meta.url)('kafkajs/src/protocol/requests/produce/v7/response.js')
+  try {
+    return (await broker.connectionPool.send({
+      request: {
+        apiKey: 0,
+        apiVersion: 7,
+        apiName: 'Produce',
+        expectResponse: () => true,
+        encode: () => {
+          const buffer = produceBody(request)
+          // What kafkajs takes for one of its encoders.
+          return Promise.resolve({ buf: buffer, buffer })
+        },
+      },
+      response,
+    })) as ProducedTopics
+  } catch (error) {
+    // As kafkajs's own requests do, so that the next one connects anew.
+    if ((error as Error).name === 'KafkaJSConnectionClosedError') await broker.disconnect()
+    throw error
+  }
+}
+
+/** transactional_id acks timeout_ms [topic [partition records]] (Kafka protocol, Produce API, version 7). */
+function produceBody({ transactionalId, timeoutMs, batches }: ProduceRequest): Buffer {
+  const parts: Buffer[] = [nullableString(transactionalId), int16(-1), int32(timeoutMs)]
+  const topics = Map.groupBy(batches, ({ topic }) => topic)
+  parts.push(int32(topics.size))
+  for (const [topic, of] of topics) {
+    parts.push(nullableString(topic), int32(of.length))
+    for (const { partition, records } of of) parts.push(int32(partition), int32(records.length), records)
+  }
+  return Buffer.concat(parts)
+}
+
+function int16(value: number): Buffer {
+  const bytes = Buffer.alloc(2)
+  bytes.writeInt16BE(value)
+  return bytes
+}
+
+function int32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32BE(value)
+  return bytes
+}
+
+function nullableString(text: string | null): Buffer {
+  if (text === null) return int16(-1)
+  const bytes = Buffer.from(text)
+  return Buffer.concat([int16(bytes.length), bytes])
 }

@@ -1,5 +1,5 @@
-import type { RecordHeaders, Records, Slice } from '../port.ts'
-import type { FetchedMessage, ProducedMessage } from './kafkajs-cluster.ts'
+import type { RecordHeaders, Slice } from '../port.ts'
+import type { FetchedMessage } from './kafkajs-cluster.ts'
 
 /** Records `start` to `end` of a fetch's messages as a slice: keys and values copied into one buffer each. */
 export function sliceOf(topic: string, partition: number, messages: readonly FetchedMessage[], start: number, end: number): Slice {
@@ -61,32 +61,4 @@ export function messageBytes(message: FetchedMessage): number {
     if (value) bytes += Buffer.byteLength(name) + (typeof value === 'string' ? Buffer.byteLength(value) : value.length)
   }
   return bytes
-}
-
-/** Records as kafkajs writes them, sharing the bytes. */
-export function messagesOf(records: Records): ProducedMessage[] {
-  const { count, keys, values, timestampsMs, headers } = records
-  const valueBuffer = Buffer.from(values.bytes.buffer, values.bytes.byteOffset, values.bytes.byteLength)
-  const keyBuffer = keys && Buffer.from(keys.bytes.buffer, keys.bytes.byteOffset, keys.bytes.byteLength)
-  const nowMs = Date.now()
-  const messages = new Array<ProducedMessage>(count)
-  for (let i = 0; i < count; i++) {
-    const value = valueBuffer.subarray(values.offsets[i], values.offsets[i + 1])
-    const key = keys && keys.offsets[i + 1]! > keys.offsets[i]! ? keyBuffer!.subarray(keys.offsets[i], keys.offsets[i + 1]) : null
-    const named = headers?.[i]
-    if (timestampsMs === undefined && named === undefined) messages[i] = { key, value }
-    else
-      messages[i] = {
-        key,
-        value,
-        ...(timestampsMs && { timestamp: timestampOf(timestampsMs[i]!, nowMs) }),
-        ...(named && { headers: named }),
-      }
-  }
-  return messages
-}
-
-function timestampOf(timestampMs: number, nowMs: number): number | string {
-  if (Number.isNaN(timestampMs)) return nowMs
-  return timestampMs === 0 ? '0' : Math.trunc(timestampMs)
 }

@@ -1,19 +1,19 @@
 import { MeshError } from '@spillway/core'
 import type { Records, Write } from '../port.ts'
-import { choosePartitions, type RoundRobin, recordBytes } from '../records.ts'
+import { choosePartitions, recordBytesLimit, type RoundRobin, sliceRecords, takeRecords } from '../records.ts'
 import { protocolType } from './errors.ts'
-import type { Broker, Cluster, ProducedMessage } from './kafkajs-cluster.ts'
-import { messagesOf } from './messages.ts'
+import { type Broker, type Cluster, type ProducedTopics, sendProduce } from './kafkajs-cluster.ts'
+import { encodeRecordBatch } from './record-batch.ts'
 
 /** What a record takes in a batch beyond its key, value and headers, at most: lengths, deltas and a few headers' lengths (Kafka protocol, Record). */
 const recordOverheadBytes = 32
 
-/** Messages that go to one partition as one record batch. */
+/** Records that go to one partition as one record batch. */
 export interface ProduceBatch {
   readonly topic: string
   readonly partition: number
-  readonly messages: readonly ProducedMessage[]
-  /** Of each message, its index in the records that it came from. */
+  readonly records: Records
+  /** Of each record, its index in the records that it came from. */
   readonly indices: readonly number[]
   readonly bytes: number
 }
@@ -48,8 +48,7 @@ export function batchesOf(write: Write, partitions: number, turn: RoundRobin, ma
   const { topic, partition, records } = write
   if (partition !== undefined && !(partition >= 0 && partition < partitions))
     throw new MeshError('INVALID_ARGUMENT', `topic "${topic}" has no partition ${partition}: it has ${partitions}`, { field: 'partition' })
-  const messages = messagesOf(records)
-  if (partition !== undefined) return split(topic, partition, records, messages, range(records.count), maxBatchBytes)
+  if (partition !== undefined) return split(topic, partition, records, range(records.count), maxBatchBytes)
   const chosen = choosePartitions(records, partitions, turn)
   const byPartition = new Map<number, number[]>()
   for (let i = 0; i < chosen.length; i++) {
@@ -57,7 +56,7 @@ export function batchesOf(write: Write, partitions: number, turn: RoundRobin, ma
     if (indices === undefined) byPartition.set(chosen[i]!, [i])
     else indices.push(i)
   }
-  return [...byPartition].flatMap(([to, indices]) => split(topic, to, records, messages, indices, maxBatchBytes))
+  return [...byPartition].flatMap(([to, indices]) => split(topic, to, records, indices, maxBatchBytes))
 }
 
 function range(count: number): number[] {
@@ -68,7 +67,6 @@ function split(
   topic: string,
   partition: number,
   records: Records,
-  messages: readonly ProducedMessage[],
   indices: readonly number[],
   maxBatchBytes: number,
 ): ProduceBatch[] {
@@ -78,13 +76,14 @@ function split(
   const close = (end: number): void => {
     if (end === start) return
     const taken = indices.slice(start, end)
-    const whole = taken.length === messages.length
-    batches.push({ topic, partition, messages: whole ? messages : taken.map((index) => messages[index]!), indices: taken, bytes })
+    const [first, last] = [taken[0]!, taken.at(-1)!]
+    const consecutive = last - first === taken.length - 1
+    batches.push({ topic, partition, records: consecutive ? sliceRecords(records, first, last + 1) : takeRecords(records, taken), indices: taken, bytes })
     start = end
     bytes = 0
   }
   for (let i = 0; i < indices.length; i++) {
-    const size = recordBytes(records, indices[i]!) + recordOverheadBytes
+    const size = recordBytesLimit(records, indices[i]!) + recordOverheadBytes
     if (bytes + size > maxBatchBytes) close(i)
     bytes += size
   }
@@ -100,7 +99,7 @@ export class Sequences {
   take(batch: ProduceBatch): SequencedBatch {
     const name = `${batch.topic}/${batch.partition}`
     const firstSequence = this.#next.get(name) ?? 0
-    const next = firstSequence + batch.messages.length
+    const next = firstSequence + batch.records.count
     this.#next.set(name, next > 0x7fffffff ? next - 0x80000000 : next)
     return { batch, firstSequence }
   }
@@ -133,20 +132,16 @@ export async function produce(cluster: Cluster, identity: ProducerIdentity, batc
   return batches.map(({ batch }) => baseOffsets.get(`${batch.topic}/${batch.partition}`)!)
 }
 
-function produceTo(broker: Broker, identity: ProducerIdentity, batches: readonly SequencedBatch[]): ReturnType<Broker['produce']> {
-  const topics = new Map<string, { partition: number; firstSequence: number; messages: readonly ProducedMessage[] }[]>()
-  for (const { batch, firstSequence } of batches) {
-    const entry = { partition: batch.partition, firstSequence, messages: batch.messages }
-    const partitions = topics.get(batch.topic)
-    if (partitions === undefined) topics.set(batch.topic, [entry])
-    else partitions.push(entry)
-  }
-  return broker.produce({
-    ...identity,
-    acks: -1,
-    timeout: 30_000,
-    topicData: Array.from(topics, ([topic, partitions]) => ({ topic, partitions })),
-  })
+function produceTo(broker: Broker, identity: ProducerIdentity, batches: readonly SequencedBatch[]): Promise<ProducedTopics> {
+  const { producerEpoch, transactionalId = null } = identity
+  const producer = { producerId: BigInt(identity.producerId), producerEpoch, transactional: transactionalId !== null }
+  const nowMs = Date.now()
+  const encoded = batches.map(({ batch, firstSequence }) => ({
+    topic: batch.topic,
+    partition: batch.partition,
+    records: encodeRecordBatch(batch.records, { ...producer, firstSequence }, nowMs),
+  }))
+  return sendProduce(broker, { transactionalId, timeoutMs: 30_000, batches: encoded })
 }
 
 /** The batches in rounds, so that a round has one of each partition at most and keeps their order. */

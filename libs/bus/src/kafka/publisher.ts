@@ -1,6 +1,6 @@
 import { MeshError } from '@spillway/core'
 import type { RecordPosition, Records } from '../port.ts'
-import { checkRecords, type RoundRobin } from '../records.ts'
+import { checkRecords, concatRecords, type RoundRobin } from '../records.ts'
 import { backoffMs, pause } from './backoff.ts'
 import { isBrokerAway, kafkaError, protocolType } from './errors.ts'
 import type { OpenCluster } from './kafkajs-cluster.ts'
@@ -200,5 +200,5 @@ export class Publisher {
 function merge(shares: readonly Share[], bytes: number): ProduceBatch {
   const [{ batch: first }] = shares as [Share]
   if (shares.length === 1) return first
-  return { topic: first.topic, partition: first.partition, messages: shares.flatMap(({ batch }) => batch.messages), indices: [], bytes }
+  return { topic: first.topic, partition: first.partition, records: concatRecords(shares.map(({ batch }) => batch.records)), indices: [], bytes }
 }
