@@ -10,8 +10,8 @@ export interface BareLoopOptions {
 }
 
 export interface BareLoop {
-  /** Transactions whose outputs are committed. */
-  predicted(): number
+  /** Records whose transaction is committed. */
+  processed(): number
   stop(): Promise<void>
 }
 
@@ -36,7 +36,7 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
     return producer
   }
   const consumer = kafka.consumer({ groupId: options.group, readUncommitted: false, maxWaitTimeInMs: 20, sessionTimeout: 10_000 })
-  let predicted = 0
+  let processed = 0
   /** kafkajs sometimes hands out a partition's batch while the one before is still in work, or twice: one at a time, each offset once. */
   const lanes = new Map<string, { tail: Promise<void>; nextOffset: bigint }>()
   const handle = async ({ batch, heartbeat }: kafkajs.EachBatchPayload, lane: { nextOffset: bigint }): Promise<void> => {
@@ -55,7 +55,7 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
       const partitions = [{ partition: batch.partition, offset: String(lane.nextOffset) }]
       await transaction.sendOffsets({ consumerGroupId: options.group, topics: [{ topic: batch.topic, partitions }] })
       await transaction.commit()
-      if (isInput) predicted += slice.length
+      processed += slice.length
       await heartbeat()
     }
   }
@@ -73,7 +73,7 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
     },
   })
   return {
-    predicted: () => predicted,
+    processed: () => processed,
     stop: async () => {
       await consumer.disconnect()
       for (const producer of producers.values()) await (await producer).disconnect()

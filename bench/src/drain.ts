@@ -25,7 +25,7 @@ export async function benchDrainKafka(brokers: readonly string[], options: Drain
   const ratio = pipeline!.median / bare!.median
   writeResult({
     benchmark: 'drain-kafka',
-    unit: 'transactions/s',
+    unit: 'events/s',
     setup: `${counts.transactions} transactions and ${counts.labels} labels waiting on ${partitions} partitions; all services in one process, links local, models local; slices of ${sliceRecords}, one Kafka transaction a slice, exactly once. Bare: kafkajs alone reads, parses, encodes and writes the same slices in the same transactions.`,
     figures,
     target: '≥ 50 % of the bare loop',
@@ -47,11 +47,11 @@ export async function benchDrainEmbedded(options: DrainOptions): Promise<void> {
     const ratio = pipeline!.median / bare!.median
     writeResult({
       benchmark: 'drain-embedded',
-      unit: 'transactions/s',
+      unit: 'events/s',
       setup: `${counts.transactions} transactions and ${counts.labels} labels waiting on ${partitions} partitions of the embedded bus; all services in one process, links local, models local; slices of ${sliceRecords}, a SQL transaction for what is ready in one turn of the event loop. Bare: a parse–encode loop on the same bus.`,
       figures,
       target: '≥ 50 % of the bare loop and ≥ 30,000 events/s',
-      reached: `${(ratio * 100).toFixed(0)} % of the bare loop, ${format(pipeline!.median)} transactions/s (${format((pipeline!.median * (counts.transactions + counts.labels)) / counts.transactions)} events/s with labels)`,
+      reached: `${(ratio * 100).toFixed(0)} % of the bare loop, ${format(pipeline!.median)} events/s`,
       met: ratio >= 0.5 && pipeline!.median >= 30_000,
     })
   } finally {

@@ -104,8 +104,8 @@ export function inSourceOrder(batches: readonly Batch[]): Batch {
   const filled = batches.filter((batch) => batch.rowCount > 0)
   if (filled.length <= 1) return filled[0] ?? batches[0]!
   const joined = concatBatches(filled)
-  const { offsets } = joined.meta
+  const offsets = Float64Array.from(joined.meta.offsets, Number)
   const rows = Uint32Array.from({ length: joined.rowCount }, (_, row) => row)
-  rows.sort((a, b) => (offsets[a]! < offsets[b]! ? -1 : offsets[a]! > offsets[b]! ? 1 : a - b))
+  rows.sort((a, b) => offsets[a]! - offsets[b]! || a - b)
   return takeRows(joined, rows)
 }
