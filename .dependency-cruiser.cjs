@@ -8,7 +8,9 @@ module.exports = {
       name: `layer-${layer}`,
       severity: 'error',
       from: { path: `^libs/${layer}/src/` },
-      to: { path: [...layers.slice(index + 1).map((above) => `^libs/${above}/`), '^services/', '^cli/', '^examples/', '^test/', '^bench/'] },
+      to: {
+        path: [...layers.slice(index + 1).map((above) => `^libs/${above}/`), '^services/', '^cli/', '^examples/', '^test/', '^bench/'],
+      },
     })),
     {
       name: 'libs-side-by-side',
@@ -39,6 +41,10 @@ module.exports = {
     exclude: { path: ['/build/', '/node_modules/', '/training/'] },
     parser: 'swc',
     tsPreCompilationDeps: true,
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.mjs', '.js'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+      extensions: ['.ts', '.mjs', '.js'],
+    },
   },
 }

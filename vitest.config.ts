@@ -1,7 +1,12 @@
 import { defineConfig } from 'vitest/config'
 
 /** Tests that need a broker: Kafka is started once for all of them. */
-const broker = ['libs/bus/test/kafka.test.ts', 'libs/bus/test/kafka-faults.test.ts', 'test/checker/read-kafka.test.ts', 'test/e2e/multi-process.test.ts']
+const broker = [
+  'libs/bus/test/kafka.test.ts',
+  'libs/bus/test/kafka-faults.test.ts',
+  'test/checker/read-kafka.test.ts',
+  'test/e2e/multi-process.test.ts',
+]
 
 // Real brokers, sockets and processes on a machine of two cores take their time; every wait in the tests is for a condition.
 const patience = { testTimeout: 60_000, hookTimeout: 180_000 }

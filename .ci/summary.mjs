@@ -11,7 +11,8 @@ try {
   failed = report.numFailedTests
   skipped = report.numPendingTests + report.numTodoTests
   for (const file of report.testResults)
-    for (const test of file.assertionResults) if (test.status === 'skipped' || test.status === 'pending') console.log(`skipped: ${test.fullName}`)
+    for (const test of file.assertionResults)
+      if (test.status === 'skipped' || test.status === 'pending') console.log(`skipped: ${test.fullName}`)
 } catch (error) {
   console.error(`the tests left no report: ${error.message}`)
 }

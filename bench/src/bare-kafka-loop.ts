@@ -20,7 +20,12 @@ export interface BareLoop {
  * no features, no models. Labels are read and parsed.
  */
 export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop> {
-  const kafka = new kafkajs.Kafka({ brokers: [...options.brokers], clientId: options.group, logLevel: kafkajs.logLevel.NOTHING, retry: { initialRetryTime: 20 } })
+  const kafka = new kafkajs.Kafka({
+    brokers: [...options.brokers],
+    clientId: options.group,
+    logLevel: kafkajs.logLevel.NOTHING,
+    retry: { initialRetryTime: 20 },
+  })
   const admin = kafka.admin()
   await admin.connect()
   await admin.createTopics({ topics: [{ topic: options.output, numPartitions: 8 }] })
@@ -39,7 +44,8 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
   let processed = 0
   /** kafkajs sometimes hands out a partition's batch while the one before is still in work, or twice: one at a time, each offset once. */
   const lanes = new Map<string, { tail: Promise<void>; nextOffset: bigint }>()
-  const handle = async ({ batch, heartbeat }: kafkajs.EachBatchPayload, lane: { nextOffset: bigint }): Promise<void> => {
+  const handle = async (payload: kafkajs.EachBatchPayload, lane: { nextOffset: bigint }): Promise<void> => {
+    const { batch } = payload
     const producer = await producerOf(batch.topic, batch.partition)
     const fresh = batch.messages.filter(({ offset }) => BigInt(offset) >= lane.nextOffset)
     const isInput = batch.topic === options.topics.transactions
@@ -56,7 +62,7 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
       await transaction.sendOffsets({ consumerGroupId: options.group, topics: [{ topic: batch.topic, partitions }] })
       await transaction.commit()
       processed += slice.length
-      await heartbeat()
+      await payload.heartbeat()
     }
   }
   await consumer.connect()
@@ -82,7 +88,12 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
 }
 
 async function connect(kafka: kafkajs.Kafka, transactionalId: string): Promise<kafkajs.Producer> {
-  const producer = kafka.producer({ transactionalId, idempotent: true, maxInFlightRequests: 1, createPartitioner: kafkajs.Partitioners.DefaultPartitioner })
+  const producer = kafka.producer({
+    transactionalId,
+    idempotent: true,
+    maxInFlightRequests: 1,
+    createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
+  })
   await producer.connect()
   return producer
 }

@@ -46,9 +46,19 @@ async function pipelineRound(): Promise<number> {
   }
   const elapsedMs = await timed(answered, events)
   const status = host.metrics.status()
-  const batches = (await host.telemetry.registry.metrics()).split('\n').filter((line) => line.startsWith('spillway_stage_duration_seconds_count'))
+  const batches = (await host.telemetry.registry.metrics())
+    .split('\n')
+    .filter((line) => line.startsWith('spillway_stage_duration_seconds_count'))
   console.error(batches.join('\n'))
-  console.error(JSON.stringify({ startMs: Math.round(performance.now() - before - elapsedMs), deadLetters: status.deadLetters, tiers: status.tiers, rssMiB: Math.round(process.memoryUsage().rss / 2 ** 20), cpu: process.cpuUsage() }))
+  console.error(
+    JSON.stringify({
+      startMs: Math.round(performance.now() - before - elapsedMs),
+      deadLetters: status.deadLetters,
+      tiers: status.tiers,
+      rssMiB: Math.round(process.memoryUsage().rss / 2 ** 20),
+      cpu: process.cpuUsage(),
+    }),
+  )
   await host.drain()
   return events / (elapsedMs / 1000)
 }
@@ -72,7 +82,15 @@ async function bareEmbeddedRound(path: string): Promise<number> {
       done += parsed.length
       if (slice.topic === round.topics.labels) return { writes: [] }
       const values = parsed.map((event) => JSON.stringify({ ...event, score: 0.5, decision: false }))
-      return { writes: [{ topic: `${round.run}.predictions`, partition: slice.partition, records: { count: values.length, keys: slice.records.keys!, values: textColumn(values) } }] }
+      return {
+        writes: [
+          {
+            topic: `${round.run}.predictions`,
+            partition: slice.partition,
+            records: { count: values.length, keys: slice.records.keys!, values: textColumn(values) },
+          },
+        ],
+      }
     },
   )
   await processor.start(AbortSignal.timeout(60_000))
@@ -90,6 +108,11 @@ async function bareKafkaRound(brokers: readonly string[]): Promise<number> {
 }
 
 const { bus } = round
-const perSecond = round.contender === 'pipeline' ? await pipelineRound() : bus.kind === 'kafka' ? await bareKafkaRound(bus.brokers) : await bareEmbeddedRound(bus.path)
+const perSecond =
+  round.contender === 'pipeline'
+    ? await pipelineRound()
+    : bus.kind === 'kafka'
+      ? await bareKafkaRound(bus.brokers)
+      : await bareEmbeddedRound(bus.path)
 console.log(perSecond)
 process.exit(0)

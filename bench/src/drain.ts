@@ -83,7 +83,9 @@ function contenders(bus: DrainBus, topics: FraudTopics, counts: Counts): readonl
 
 /** Runs drain-round.ts in a process of its own, so that no round inherits another's heap. */
 function round(options: object): Promise<number> {
-  const child = spawn(process.execPath, [...process.execArgv, join(import.meta.dirname, 'drain-round.ts'), JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...process.execArgv, join(import.meta.dirname, 'drain-round.ts'), JSON.stringify(options)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
   return new Promise((resolve, reject) => {

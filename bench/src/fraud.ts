@@ -24,7 +24,8 @@ export function fraudEvents(transactions: number): readonly PlayEvent[] {
 
 /** Publishes all of one topic's events, 5,000 a call. */
 export async function publishAll(bus: Bus, topic: string, records: Records): Promise<void> {
-  for (let start = 0; start < records.count; start += 5000) await bus.publish(topic, rows(records, start, Math.min(records.count, start + 5000)))
+  for (let start = 0; start < records.count; start += 5000)
+    await bus.publish(topic, rows(records, start, Math.min(records.count, start + 5000)))
 }
 
 export function rows(records: Records, start: number, end: number): Records {

@@ -53,7 +53,12 @@ async function measure(system: System, brokers: readonly string[]): Promise<read
   return latencies
 }
 
-async function startSystem(system: System, brokers: readonly string[], run: string, topics: { transactions: string; labels: string }): Promise<() => Promise<void>> {
+async function startSystem(
+  system: System,
+  brokers: readonly string[],
+  run: string,
+  topics: { transactions: string; labels: string },
+): Promise<() => Promise<void>> {
   if (system === 'bare') {
     const loop = await bareKafkaLoop({ brokers, topics, output: `${run}.predictions`, group: run, sliceRecords })
     return () => loop.stop()

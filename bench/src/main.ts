@@ -8,7 +8,11 @@ import { benchSoak } from './soak.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string', default: '5' }, transactions: { type: 'string', default: '300000' }, minutes: { type: 'string', default: '10' } },
+  options: {
+    rounds: { type: 'string', default: '5' },
+    transactions: { type: 'string', default: '300000' },
+    minutes: { type: 'string', default: '10' },
+  },
 })
 const rounds = Number(values.rounds)
 const transactions = Number(values.transactions)

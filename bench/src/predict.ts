@@ -55,6 +55,10 @@ function echoService(): GrpcService {
   const refuse = unaryHandler(() => Promise.reject(new Error('not part of the echo')))
   return {
     definition: predictionV1.PredictionService,
-    implementation: { predict: unaryHandler(() => Promise.resolve(answer)), publish: refuse, subscribe: { kind: 'serverStream', handle: refuse.handle as never } },
+    implementation: {
+      predict: unaryHandler(() => Promise.resolve(answer)),
+      publish: refuse,
+      subscribe: { kind: 'serverStream', handle: refuse.handle as never },
+    },
   }
 }

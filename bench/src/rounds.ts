@@ -60,8 +60,14 @@ export function format(figure: number): string {
 export function writeResult(result: BenchResult): void {
   const folder = join(import.meta.dirname, '..', 'results')
   mkdirSync(folder, { recursive: true })
-  const machine = { cores: availableParallelism(), processor: cpus()[0]?.model ?? 'unknown', memoryGiB: Math.round(totalmem() / 2 ** 30), node: process.version }
+  const machine = {
+    cores: availableParallelism(),
+    processor: cpus()[0]?.model ?? 'unknown',
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    node: process.version,
+  }
   writeFileSync(join(folder, `${result.benchmark}.json`), `${JSON.stringify({ ...result, machine }, null, 2)}\n`)
   console.log(`${result.benchmark}: ${result.met ? 'met' : 'MISSED'}: ${result.reached} (target: ${result.target})`)
-  for (const { name, median, min, max } of result.figures) console.log(`  ${name}: ${format(median)} ${result.unit} (${format(min)} to ${format(max)})`)
+  for (const { name, median, min, max } of result.figures)
+    console.log(`  ${name}: ${format(median)} ${result.unit} (${format(min)} to ${format(max)})`)
 }

@@ -101,7 +101,9 @@ async function checkScores(answers: Answers, features: Features, run: Run): Prom
 function checkAlerts(answers: Answers, alerts: readonly CheckedRecord[] | undefined): Collector {
   const wrong = new Collector()
   if (alerts === undefined) return wrong
-  const raised = countBy(alerts.map((alert) => String(jsonObject(alert)?.['transaction_id'] ?? alert.headers?.['ce_id'])))
+  const raised = countBy(
+    alerts.map((alert) => String((jsonObject(alert)?.['transaction_id'] as number | undefined) ?? alert.headers?.['ce_id'])),
+  )
   const due = countBy(answers.matched.filter(({ prediction }) => prediction['decision'] === true).map(({ transaction }) => transaction.id))
   for (const id of new Set([...raised.keys(), ...due.keys()])) {
     const [found, expected] = [raised.get(id) ?? 0, due.get(id) ?? 0]

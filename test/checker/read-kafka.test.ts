@@ -42,7 +42,7 @@ it('reads what was committed, to the end, though the log ends in an aborted tran
   }
   const records = await readKafka(broker.brokers, topic)
   expect(records).toHaveLength(4)
-  expect(records.map(({ partition }) => partition).sort()).toEqual([0, 0, 1, 1])
+  expect(records.map(({ partition }) => partition).sort((a, b) => a - b)).toEqual([0, 0, 1, 1])
   expect(records.every(({ key, value, headers }) => key === 'k' && value === '{"commits":true}' && headers?.['kept'] === 'true')).toBe(true)
   expect(await readKafka(broker.brokers, 'no-such-topic')).toEqual([])
   await producer.disconnect()

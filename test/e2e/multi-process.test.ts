@@ -9,7 +9,18 @@ import { check } from '../checker/check.ts'
 import { readGateway } from '../checker/read-gateway.ts'
 import { readKafka } from '../checker/read-kafka.ts'
 import { isClean, summary } from '../checker/report.ts'
-import { brokenEvents, type Decision, decisions, fraudEvents, type FraudNames, fraudNames, pipelineFacts, sameDecision, topicRecords, writePipeline } from './fraud-run.ts'
+import {
+  brokenEvents,
+  type Decision,
+  decisions,
+  fraudEvents,
+  type FraudNames,
+  fraudNames,
+  pipelineFacts,
+  sameDecision,
+  topicRecords,
+  writePipeline,
+} from './fraud-run.ts'
 import { freePorts, SpillwayProcess, until } from './processes.ts'
 
 const transactionCount = 20_000
@@ -27,41 +38,57 @@ describe.skipIf('skipped' in kafka)('every service in a process of its own, over
   })
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-  test.each(['topic', 'grpc'] as const)('with %s links: nothing lost, doubled, out of order or other than in one process', async (links) => {
-    const names = fraudNames(`fraud-${links}-${Date.now()}`)
-    const pipeline = writePipeline(folder, names)
-    await publishBacklog(new KafkaBus({ brokers, clientId: 'e2e' }), names, events, broken.map(({ value }) => value))
-    const mesh = await startServices(pipeline, brokers, links, join(folder, links))
-    try {
-      await until(
-        'every transaction to be answered',
-        async () => {
-          const [predicted, dead] = await Promise.all([names.predictions, names.deadLetters].map((topic) => recordCount(brokers, topic)))
-          return predicted! >= transactionCount && dead! >= broken.length ? true : undefined
-        },
-        240_000,
-        () => mesh.map((service) => `--- ${service.name}\n${service.output.slice(-1500)}`).join('\n'),
+  test.each(['topic', 'grpc'] as const)(
+    'with %s links: nothing lost, doubled, out of order or other than in one process',
+    async (links) => {
+      const names = fraudNames(`fraud-${links}-${Date.now()}`)
+      const pipeline = writePipeline(folder, names)
+      await publishBacklog(
+        new KafkaBus({ brokers, clientId: 'e2e' }),
+        names,
+        events,
+        broken.map(({ value }) => value),
       )
-      for (const service of mesh) expect(await service.stop(), service.output.slice(-2000)).toBe(0)
-      await checkRun(brokers, names, broken.length, singleProcess)
-    } finally {
-      for (const service of mesh) await service.stop('SIGKILL')
-    }
-  }, 400_000)
+      const mesh = await startServices(pipeline, brokers, links, join(folder, links))
+      try {
+        await until(
+          'every transaction to be answered',
+          async () => {
+            const [predicted, dead] = await Promise.all([names.predictions, names.deadLetters].map((topic) => recordCount(brokers, topic)))
+            return predicted! >= transactionCount && dead! >= broken.length ? true : undefined
+          },
+          240_000,
+          () => mesh.map((service) => `--- ${service.name}\n${service.output.slice(-1500)}`).join('\n'),
+        )
+        for (const service of mesh) expect(await service.stop(), service.output.slice(-2000)).toBe(0)
+        await checkRun(brokers, names, broken.length, singleProcess)
+      } finally {
+        for (const service of mesh) await service.stop('SIGKILL')
+      }
+    },
+    400_000,
+  )
 })
 
 /**
  * Everything waits on its topic before the first service starts: inputs that are there are read within `maxSkew` of each other, while one that
  * is still to come would be taken for an idle one.
  */
-async function publishBacklog(bus: Bus, names: FraudNames, events: ReturnType<typeof fraudEvents>, broken: readonly string[]): Promise<void> {
+async function publishBacklog(
+  bus: Bus,
+  names: FraudNames,
+  events: ReturnType<typeof fraudEvents>,
+  broken: readonly string[],
+): Promise<void> {
   await bus.start(AbortSignal.timeout(60_000))
   await bus.topics.ensure([names.transactions, names.labels].map((name) => ({ name, partitions: 8 })))
   for (const topic of ['transactions', 'labels'] as const) {
     const records = topicRecords(events, topic)
-    for (let start = 0; start < records.count; start += 2000) await bus.publish(names[topic], sliceRecords(records, start, Math.min(records.count, start + 2000)))
+    for (let start = 0; start < records.count; start += 2000)
+      await bus.publish(names[topic], sliceRecords(records, start, Math.min(records.count, start + 2000)))
   }
-  if (broken.length > 0) await bus.publish(names.transactions, { count: broken.length, keys: textColumn(broken.map(() => '1')), values: textColumn(broken) })
+  if (broken.length > 0)
+    await bus.publish(names.transactions, { count: broken.length, keys: textColumn(broken.map(() => '1')), values: textColumn(broken) })
   await bus.drain()
 }
 
@@ -69,7 +96,12 @@ async function recordCount(brokers: readonly string[], topic: string): Promise<n
   return (await readKafka(brokers, topic)).length
 }
 
-async function startServices(pipeline: string, brokers: readonly string[], links: 'topic' | 'grpc', data: string): Promise<readonly SpillwayProcess[]> {
+async function startServices(
+  pipeline: string,
+  brokers: readonly string[],
+  links: 'topic' | 'grpc',
+  data: string,
+): Promise<readonly SpillwayProcess[]> {
   const services = ['model', 'postprocessing', 'cascade-router', 'preprocessing', 'gateway'] as const
   const ports = await freePorts(services.length * 2)
   const grpcPort = (service: string): number => ports[services.indexOf(service as 'model') * 2 + 1]!
@@ -78,8 +110,21 @@ async function startServices(pipeline: string, brokers: readonly string[], links
     (service, index) =>
       new SpillwayProcess(
         [
-          ...['serve', service, '--pipeline', pipeline, '--bus', `kafka://${brokers.join(',')}`, '--links', links, '--data', join(data, service)],
-          ...['--http-port', String(ports[index * 2]), '--grpc-port', String(ports[index * 2 + 1]), ...peers],
+          'serve',
+          service,
+          '--pipeline',
+          pipeline,
+          '--bus',
+          `kafka://${brokers.join(',')}`,
+          '--links',
+          links,
+          '--data',
+          join(data, service),
+          '--http-port',
+          String(ports[index * 2]),
+          '--grpc-port',
+          String(ports[index * 2 + 1]),
+          ...peers,
         ],
         data.slice(0, data.lastIndexOf('/')),
       ),
@@ -93,7 +138,12 @@ async function startServices(pipeline: string, brokers: readonly string[], links
   return processes
 }
 
-async function checkRun(brokers: readonly string[], names: FraudNames, brokenCount: number, singleProcess: ReadonlyMap<string, Decision>): Promise<void> {
+async function checkRun(
+  brokers: readonly string[],
+  names: FraudNames,
+  brokenCount: number,
+  singleProcess: ReadonlyMap<string, Decision>,
+): Promise<void> {
   const read = (topic: string): ReturnType<typeof readKafka> => readKafka(brokers, topic)
   const predictions = await read(names.predictions)
   const report = await check({

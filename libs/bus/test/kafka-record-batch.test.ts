@@ -16,7 +16,13 @@ const rows = fc.array(
     key: fc.string({ maxLength: 40 }),
     value: fc.uint8Array({ maxLength: 200 }),
     timestampMs: fc.integer({ min: 0, max: 4_000_000_000_000 }),
-    headers: fc.option(fc.dictionary(fc.stringMatching(/^x-[a-z]{1,12}$/), fc.string({ unit: 'binary', maxLength: 80 }), { maxKeys: 4, noNullPrototype: true }), { nil: undefined }),
+    headers: fc.option(
+      fc.dictionary(fc.stringMatching(/^x-[a-z]{1,12}$/), fc.string({ unit: 'binary', maxLength: 80 }), {
+        maxKeys: 4,
+        noNullPrototype: true,
+      }),
+      { nil: undefined },
+    ),
   }),
   { minLength: 1, maxLength: 150 },
 )
@@ -32,7 +38,9 @@ test('a record batch reads back, by another decoder, as the records that it was 
       expect(read.map(({ key }) => key?.toString() ?? '')).toEqual(given.map(({ key }) => Buffer.from(key).toString()))
       expect(read.map(({ value }) => [...(value ?? [])])).toEqual(given.map(({ value }) => [...value]))
       const texts = read.map(({ headers }) => Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, value.toString()])))
-      const expected = given.map(({ headers = {} }) => Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, Buffer.from(value).toString()])))
+      const expected = given.map(({ headers = {} }) =>
+        Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, Buffer.from(value).toString()])),
+      )
       expect(texts).toEqual(expected)
     }),
     { numRuns: 200 },

@@ -4,7 +4,10 @@ const unit = z.number().min(0).max(1)
 
 const acceptSchema = z
   .strictObject({ below: unit.optional(), above: unit.optional() })
-  .refine((accept) => accept.below !== undefined || accept.above !== undefined, 'give "below", "above" or both: the scores that the tier may answer itself')
+  .refine(
+    (accept) => accept.below !== undefined || accept.above !== undefined,
+    'give "below", "above" or both: the scores that the tier may answer itself',
+  )
   .refine((accept) => (accept.below ?? 0) <= (accept.above ?? 1), '"below" must not be larger than "above"')
 
 const tierSchema = z.strictObject({
@@ -23,19 +26,25 @@ const tierSchema = z.strictObject({
 })
 
 /** The `cascade:` part of a pipeline file. */
-export const cascadeSchema: z.ZodType<CascadeDefinition> = z.strictObject({ tiers: z.array(tierSchema).min(1).max(8) }).superRefine((cascade, context) => {
-  cascade.tiers.forEach((tier, index) => {
-    const last = index === cascade.tiers.length - 1
-    if (last && tier.accept !== undefined)
-      context.addIssue({ code: 'custom', path: ['tiers', index, 'accept'], message: 'the last tier answers every row that reaches it: leave "accept" out' })
-    if (!last && tier.accept === undefined)
-      context.addIssue({
-        code: 'custom',
-        path: ['tiers', index],
-        message: 'every tier but the last needs "accept: { below: …, above: … }", or no row would ever reach the next tier',
-      })
+export const cascadeSchema: z.ZodType<CascadeDefinition> = z
+  .strictObject({ tiers: z.array(tierSchema).min(1).max(8) })
+  .superRefine((cascade, context) => {
+    cascade.tiers.forEach((tier, index) => {
+      const last = index === cascade.tiers.length - 1
+      if (last && tier.accept !== undefined)
+        context.addIssue({
+          code: 'custom',
+          path: ['tiers', index, 'accept'],
+          message: 'the last tier answers every row that reaches it: leave "accept" out',
+        })
+      if (!last && tier.accept === undefined)
+        context.addIssue({
+          code: 'custom',
+          path: ['tiers', index],
+          message: 'every tier but the last needs "accept: { below: …, above: … }", or no row would ever reach the next tier',
+        })
+    })
   })
-})
 
 export interface AcceptancePolicy {
   /** Scores under this are accepted. */

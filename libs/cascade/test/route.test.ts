@@ -34,7 +34,11 @@ describe('route', () => {
 })
 
 describe('cascadeSchema', () => {
-  const messages = (value: unknown): string => cascadeSchema.safeParse(value).error?.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n') ?? ''
+  const messages = (value: unknown): string =>
+    cascadeSchema
+      .safeParse(value)
+      .error?.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+      .join('\n') ?? ''
 
   test('a tier before the last needs thresholds', () => {
     expect(messages({ tiers: [{ model: 'a' }, { model: 'b' }] })).toMatch(/^tiers\.0: every tier but the last needs "accept/)

@@ -1,7 +1,7 @@
 import { type Batch, column, MeshError, type Tensor, textValues } from '@spillway/core'
 
 /** One number a row: integers and booleans as their values, NaN where an optional one is absent. May share the tensor's data: read-only. */
-export function numbersOf(tensor: Tensor): Float64Array {
+function numbersOf(tensor: Tensor): Float64Array {
   if (tensor.datatype === 'BYTES') throw new MeshError('INTERNAL', 'a column of text has no numbers')
   const { data } = tensor
   if (data instanceof Float64Array) return data

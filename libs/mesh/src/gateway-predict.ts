@@ -26,7 +26,8 @@ export function gatewayPipeline(pipeline: Pipeline, graph: Graph, entry: Runner,
       const key = batch.rowCount === 1 ? batch.meta.keys[0]! : ''
       return key === '' ? undefined : Buffer.from(key)
     },
-    predict: (events, call) => predict(events, call, { pipeline, reader: readers.get(predicted.topic)!, stage: preprocessingStage(predicted.name), entry, clock }),
+    predict: (events, call) =>
+      predict(events, call, { pipeline, reader: readers.get(predicted.topic)!, stage: preprocessingStage(predicted.name), entry, clock }),
   }
 }
 
@@ -55,7 +56,10 @@ async function predict(events: readonly Uint8Array[], call: PredictCall, target:
   const refusedRows = new Set(refused)
   if (batch.rowCount > 0) {
     // Answers come back by topic, not by row: a row's place in the request travels as its offset.
-    const good = BigInt64Array.from(Array.from(events.keys()).filter((row) => !refusedRows.has(row)), BigInt)
+    const good = BigInt64Array.from(
+      Array.from(events.keys()).filter((row) => !refusedRows.has(row)),
+      BigInt,
+    )
     const meta = {
       ...batch.meta,
       offsets: good,
@@ -64,10 +68,13 @@ async function predict(events: readonly Uint8Array[], call: PredictCall, target:
       principals: new Array<string>(batch.rowCount).fill(call.principal),
     }
     const result = await target.entry.run({ ...batch, meta }, { signal: call.signal, mode: 'request' })
-    for (const { stage, batch: failed, errors } of result.failures) errors.forEach((error, row) => (results[placeOf(failed, row)] = { error, stage }))
+    for (const { stage, batch: failed, errors } of result.failures)
+      errors.forEach((error, row) => (results[placeOf(failed, row)] = { error, stage }))
     collect(results, result.outputs.get(target.pipeline.predictions.topic), result.outputs.get(target.pipeline.alerts.topic))
   }
-  return results.map((result, row) => result ?? { error: new MeshError('INTERNAL', `event ${row} was given no answer`), stage: target.stage })
+  return results.map(
+    (result, row) => result ?? { error: new MeshError('INTERNAL', `event ${row} was given no answer`), stage: target.stage },
+  )
 }
 
 function placeOf(batch: Batch, row: number): number {

@@ -62,7 +62,8 @@ export function compileGraph(pipeline: Pipeline): Graph {
   tiers.forEach((_, tier) => {
     const edges = new Map<string, Edge>([['accepted', scored]])
     const next = tierStage(tier + 1)
-    if (tier + 1 < tiers.length) edges.set('escalated', { to: 'stage', stage: next, link: placement.escalations, topic: pipeline.topicOf(next) })
+    if (tier + 1 < tiers.length)
+      edges.set('escalated', { to: 'stage', stage: next, link: placement.escalations, topic: pipeline.topicOf(next) })
     stages.set(tierStage(tier), { id: tierStage(tier), service: 'cascade-router', edges })
   })
   stages.set(postprocessingStage, {
@@ -83,7 +84,11 @@ function compileSegments(pipeline: Pipeline, stages: ReadonlyMap<StageId, StageN
     group: pipeline.groupOf(name),
     sources,
   })
-  const inputs = [...pipeline.inputs.values()].map((input) => ({ topic: input.topic, stage: preprocessingStage(input.name), input: input.name }))
+  const inputs = [...pipeline.inputs.values()].map((input) => ({
+    topic: input.topic,
+    stage: preprocessingStage(input.name),
+    input: input.name,
+  }))
   const segments = [plan('preprocessing', 'preprocessing', inputs)]
   const seen = new Set<StageId>()
   for (const stage of stages.values()) {
@@ -91,7 +96,8 @@ function compileSegments(pipeline: Pipeline, stages: ReadonlyMap<StageId, StageN
       if (edge.to !== 'stage' || edge.link !== 'topic' || seen.has(edge.stage)) continue
       seen.add(edge.stage)
       const { service } = stages.get(edge.stage)!
-      const name = edge.stage === tierStage(0) ? service : edge.stage === postprocessingStage ? 'postprocessing' : `${service}.${edge.stage}`
+      const name =
+        edge.stage === tierStage(0) ? service : edge.stage === postprocessingStage ? 'postprocessing' : `${service}.${edge.stage}`
       segments.push(plan(name, service, [{ topic: edge.topic, stage: edge.stage }]))
     }
   }
@@ -113,7 +119,8 @@ export function hostedStages(graph: Graph, services: ReadonlySet<string>): Reado
 /** The service that hosts a stage. @throws MeshError NOT_FOUND */
 export function serviceOf(graph: Graph, id: StageId): StageService {
   const stage = graph.stages.get(id)
-  if (stage === undefined) throw new MeshError('NOT_FOUND', `the pipeline has no stage "${id}": it has ${[...graph.stages.keys()].join(', ')}`)
+  if (stage === undefined)
+    throw new MeshError('NOT_FOUND', `the pipeline has no stage "${id}": it has ${[...graph.stages.keys()].join(', ')}`)
   return stage.service
 }
 

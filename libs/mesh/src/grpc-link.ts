@@ -48,7 +48,8 @@ export function meshService(lookup: RunnerLookup, frame: FrameInfo): GrpcService
     implementation: {
       process: unaryHandler(async (request: meshV1.ProcessRequest, call) => {
         const { MODE_REQUEST, MODE_STREAM } = meshV1.ProcessRequest_Mode
-        if (request.mode !== MODE_REQUEST && request.mode !== MODE_STREAM) throw new MeshError('INVALID_ARGUMENT', 'mode: expected stream or request', { field: 'mode' })
+        if (request.mode !== MODE_REQUEST && request.mode !== MODE_STREAM)
+          throw new MeshError('INVALID_ARGUMENT', 'mode: expected stream or request', { field: 'mode' })
         if (request.frame === undefined) throw new MeshError('INVALID_ARGUMENT', 'frame: expected the rows to process', { field: 'frame' })
         const mode = request.mode === MODE_REQUEST ? 'request' : 'stream'
         const runner = lookup(request.pipeline, request.stage, mode)
@@ -74,8 +75,13 @@ function fromResponse(response: meshV1.ProcessResponse): RunResult {
   const outputs = new Map(response.outputs.map(({ sink, frame }) => [sink, batchOf(frame)]))
   const failures = response.failures.map(({ stage, frame, errors }): FailedRows => {
     const batch = batchOf(frame)
-    if (batch.rowCount !== errors.length) throw new MeshError('INTERNAL', `stage ${stage} gave ${errors.length} errors for ${batch.rowCount} failed rows`)
-    return { stage, batch, errors: errors.map(({ code, message, field }) => new MeshError(codeOf(code), message, field === undefined ? {} : { field })) }
+    if (batch.rowCount !== errors.length)
+      throw new MeshError('INTERNAL', `stage ${stage} gave ${errors.length} errors for ${batch.rowCount} failed rows`)
+    return {
+      stage,
+      batch,
+      errors: errors.map(({ code, message, field }) => new MeshError(codeOf(code), message, field === undefined ? {} : { field })),
+    }
   })
   return { outputs, failures }
 }

@@ -69,7 +69,8 @@ export class MeshProcess implements Component {
     const { pipeline } = this.options
     const lookup = (name: string, stage: StageId, mode: Mode): Runner => {
       if (name !== pipeline.name) throw new MeshError('NOT_FOUND', `this process runs pipeline "${pipeline.name}", not "${name}"`)
-      if (!this.hosted.has(stage)) throw new MeshError('NOT_FOUND', `stage "${stage}" is not hosted here: this process has ${[...this.hosted].join(', ')}`)
+      if (!this.hosted.has(stage))
+        throw new MeshError('NOT_FOUND', `stage "${stage}" is not hosted here: this process has ${[...this.hosted].join(', ')}`)
       return this.runner(stage, mode)
     }
     return meshService(lookup, this.frame)
@@ -103,7 +104,11 @@ export class MeshProcess implements Component {
     const { graph, peers, pipeline } = this.options
     const service = serviceOf(graph, id)
     const channel = peers.get(service)
-    if (channel === undefined) throw new MeshError('INVALID_ARGUMENT', `stage "${id}" runs in service "${service}": give its gRPC address, as in --peer ${service}=127.0.0.1:8101`)
+    if (channel === undefined)
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        `stage "${id}" runs in service "${service}": give its gRPC address, as in --peer ${service}=127.0.0.1:8101`,
+      )
     return new GrpcRunner({ channel, pipeline: pipeline.name, stage: id, frame: this.frame })
   }
 
@@ -112,7 +117,8 @@ export class MeshProcess implements Component {
     const entries = new Map(
       plan.sources.map(({ topic, stage, input }) => {
         const definition = input === undefined ? undefined : pipeline.inputs.get(input)!
-        const source = definition === undefined ? new FrameSource(stage, pipeline.slices.maxRecords) : new EventSource(pipeline, definition, stage)
+        const source =
+          definition === undefined ? new FrameSource(stage, pipeline.slices.maxRecords) : new EventSource(pipeline, definition, stage)
         return [topic, { source, runner: this.runner(stage, 'stream'), answers: definition?.predict ?? true }]
       }),
     )

@@ -22,7 +22,8 @@ export function parsePipeline(source: string, path: string): Pipeline {
   const lines = new LineCounter()
   const document = parseDocument(source, { lineCounter: lines, prettyErrors: true })
   const [syntax] = document.errors
-  if (syntax !== undefined) throw new MeshError('INVALID_ARGUMENT', `${path}: not valid YAML: ${syntax.message.split('\n')[0]!.replace(/:$/, '')}`)
+  if (syntax !== undefined)
+    throw new MeshError('INVALID_ARGUMENT', `${path}: not valid YAML: ${syntax.message.split('\n')[0]!.replace(/:$/, '')}`)
   const where = (at: readonly PropertyKey[]): string => {
     const range = nodeAt(document, at)?.range
     return range ? `${path}:${lines.linePos(range[0]).line}` : path

@@ -7,7 +7,9 @@ import { z } from 'zod'
 const nameSchema = z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'use lower-case letters, digits and hyphens, as in fraud or click-through')
 
 /** What Kafka allows as a topic name. */
-const topicSchema = z.string().regex(/^[a-zA-Z0-9._-]{1,249}$/, 'a topic name has letters, digits, dots, underscores and hyphens, at most 249 of them')
+const topicSchema = z
+  .string()
+  .regex(/^[a-zA-Z0-9._-]{1,249}$/, 'a topic name has letters, digits, dots, underscores and hyphens, at most 249 of them')
 
 const durationSchema = z.string().transform((text, context) => {
   try {
@@ -24,11 +26,18 @@ const placementSchema = z.strictObject({
   /** preprocessing → cascade-router */
   features: linkSchema.default('local'),
   /** One tier of the cascade → the next; `local` stays inside the segment and keeps order per key across tiers. */
-  escalations: z.enum(['local', 'topic'], 'choose "topic" (a segment of its own: accepted rows never wait) or "local" (inside: order per key across tiers)').default('local'),
+  escalations: z
+    .enum(
+      ['local', 'topic'],
+      'choose "topic" (a segment of its own: accepted rows never wait) or "local" (inside: order per key across tiers)',
+    )
+    .default('local'),
   /** cascade-router → postprocessing */
   scored: linkSchema.default('local'),
   /** cascade-router → model */
-  models: z.enum(['local', 'grpc'], 'a model is only ever called: choose "local" (in this process) or "grpc" (the model service)').default('local'),
+  models: z
+    .enum(['local', 'grpc'], 'a model is only ever called: choose "local" (in this process) or "grpc" (the model service)')
+    .default('local'),
 })
 
 /** A whole pipeline file, with durations in ms and every default in place. Each lib brings the schema of its own part. */
@@ -52,7 +61,9 @@ export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
   /** Model repository, relative to the file. */
   models: z.string().default('./models'),
   placement: placementSchema.prefault({}),
-  slices: z.strictObject({ maxRecords: z.int().min(1).max(100_000).default(1000), maxBytes: z.int().min(1024).default(1_000_000) }).prefault({}),
+  slices: z
+    .strictObject({ maxRecords: z.int().min(1).max(100_000).default(1000), maxBytes: z.int().min(1024).default(1_000_000) })
+    .prefault({}),
   /** A larger event becomes a dead letter. */
   maxEventBytes: z.int().min(64).max(524_288).default(262_144),
   /** What the topics that Spillway creates keep; for ever where absent. */

@@ -99,12 +99,17 @@ function hashOf(value: unknown): string {
  * them is out of order by. Where the file does not say, a quarter of the shortest delay leaves three for that.
  */
 function maxSkew(definition: PipelineDefinition, features: FeaturePlan): number {
-  const delays = [...features.inputs.values()].flatMap(({ windows }) => windows.map(({ delayMs }) => delayMs)).filter((delayMs) => delayMs > 0)
+  const delays = [...features.inputs.values()]
+    .flatMap(({ windows }) => windows.map(({ delayMs }) => delayMs))
+    .filter((delayMs) => delayMs > 0)
   const shortest = Math.min(Infinity, ...delays)
   const given = definition.alignment.maxSkew
   if (given === undefined) return shortest / 4
   if (given > shortest)
-    throw wrong('alignment.maxSkew', `it must not be longer than the shortest delay of a window, ${shortest / 3_600_000}h: windows would miss what is still to come`)
+    throw wrong(
+      'alignment.maxSkew',
+      `it must not be longer than the shortest delay of a window, ${shortest / 3_600_000}h: windows would miss what is still to come`,
+    )
   return shortest === Infinity ? Infinity : given
 }
 

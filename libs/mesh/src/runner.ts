@@ -61,7 +61,10 @@ export class StageRunner implements Runner {
   }
 
   /** One bad row must not take its neighbours with it: a batch that fails for good is tried in halves, down to the row. */
-  private async runStage(batch: Batch, context: StageContext): Promise<{ ports: ReadonlyMap<string, Batch>; failures: readonly FailedRows[] }> {
+  private async runStage(
+    batch: Batch,
+    context: StageContext,
+  ): Promise<{ ports: ReadonlyMap<string, Batch>; failures: readonly FailedRows[] }> {
     try {
       const { outputs, failures } = await this.stage.process(batch, context)
       if (failures.length === 0) return { ports: outputs, failures: [] }

@@ -52,7 +52,8 @@ export class Segment implements Component {
     this.options = options
     this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: plan.name }
     const readsEvents = plan.sources.some((source) => source.input !== undefined)
-    if (readsEvents && pipeline.alignment.maxSkewMs !== Infinity) this.alignment = new Alignment({ ...pipeline.alignment, clock: options.clock })
+    if (readsEvents && pipeline.alignment.maxSkewMs !== Infinity)
+      this.alignment = new Alignment({ ...pipeline.alignment, clock: options.clock })
     this.processor = bus.process(
       {
         topics: plan.sources.map((source) => source.topic),
@@ -131,7 +132,8 @@ export class Segment implements Component {
   private async handle(slice: Slice, signal: AbortSignal): Promise<Outputs> {
     const { metrics, clock } = this.options
     const entry = this.options.entries.get(slice.topic)
-    if (entry === undefined) throw new MeshError('INTERNAL', `segment ${this.plan.name} was given a slice of ${slice.topic}, which it does not read`)
+    if (entry === undefined)
+      throw new MeshError('INTERNAL', `segment ${this.plan.name} was given a slice of ${slice.topic}, which it does not read`)
     const decoded = await this.takeAdmitted(slice, this.decode(slice, entry.source), signal)
     metrics.eventsIn(slice.topic, decoded.consumed)
     const context: StageContext = { signal, mode: 'stream' }
@@ -181,7 +183,10 @@ export class Segment implements Component {
     const failed = count(result.failures)
     const given = decoded.batch.rowCount + count(decoded.failures)
     if (answered + failed !== given)
-      throw new MeshError('INTERNAL', `${given} rows of ${slice.topic}/${slice.partition} gave ${answered} outputs and ${failed} failures: a stage lost rows or made some up`)
+      throw new MeshError(
+        'INTERNAL',
+        `${given} rows of ${slice.topic}/${slice.partition} gave ${answered} outputs and ${failed} failures: a stage lost rows or made some up`,
+      )
   }
 
   private encode(partition: number, result: RunResult): readonly Write[] {
@@ -191,9 +196,12 @@ export class Segment implements Component {
     const failures = [...result.failures]
     for (const [topic, batch] of result.outputs) {
       const sink = sinks.get(topic)
-      if (sink === undefined) throw new MeshError('INTERNAL', `segment ${this.plan.name} has an output for ${topic}, which it does not write`)
+      if (sink === undefined)
+        throw new MeshError('INTERNAL', `segment ${this.plan.name} has an output for ${topic}, which it does not write`)
       const { write, oversize } =
-        sink.kind === 'frames' ? encodeFrames(topic, batch, context) : encodeEvents(topic, batch, sink.type, `spillway/${pipeline.name}`, context)
+        sink.kind === 'frames'
+          ? encodeFrames(topic, batch, context)
+          : encodeEvents(topic, batch, sink.type, `spillway/${pipeline.name}`, context)
       if (write.records.count > 0) writes.push(write)
       failures.push(...oversize)
     }

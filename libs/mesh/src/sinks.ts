@@ -1,12 +1,12 @@
 import { bytesAt, bytesColumn, type Batch, column, MeshError, sliceBatch, takeRows, type BytesColumn, textColumn } from '@spillway/core'
-import type { RecordHeaders, Records, Write } from '@spillway/bus'
+import { recordBytes, recordBytesLimit, type RecordHeaders, type Records, takeRecords, type Write } from '@spillway/bus'
 import { cloudEventHeaders, encodeFrame, type FrameInfo, splitFrames } from '@spillway/wire'
 import type { FailedRows } from './runner.ts'
 
 /** The column in which a stage gives an edge event's JSON. */
 export const eventColumn = 'event'
 
-/** Room that a record's headers and key take beside the value, at most. */
+/** Room kept for what a bus adds to a frame's record. */
 const recordOverheadBytes = 4096
 
 export interface Encoded {
@@ -32,18 +32,18 @@ export function encodeFrames(topic: string, batch: Batch, context: SinkContext):
 
 /** Rows for an output topic: one record is one event, with CloudEvents binary-mode headers. */
 export function encodeEvents(topic: string, batch: Batch, type: string, source: string, context: SinkContext): Encoded {
-  const maxBytes = context.maxRecordBytes - recordOverheadBytes
-  const values = column(batch, eventColumn).data as BytesColumn
-  const oversize: number[] = []
-  for (let row = 0; row < batch.rowCount; row++) if (values.offsets[row + 1]! - values.offsets[row]! > maxBytes) oversize.push(row)
-  const fitting = oversize.length === 0 ? batch : takeRows(batch, rowsWithout(batch.rowCount, oversize))
-  const records: Records = {
-    count: fitting.rowCount,
-    keys: textColumn(fitting.meta.keys),
-    values: column(fitting, eventColumn).data as BytesColumn,
-    headers: cloudEventHeaders(fitting.meta, { type, source }),
+  const { partition, maxRecordBytes } = context
+  const all: Records = {
+    count: batch.rowCount,
+    keys: textColumn(batch.meta.keys),
+    values: column(batch, eventColumn).data as BytesColumn,
+    headers: cloudEventHeaders(batch.meta, { type, source }),
   }
-  return { write: { topic, partition: context.partition, records }, oversize: tooLarge(topic, batch, oversize, maxBytes) }
+  const oversize: number[] = []
+  for (let row = 0; row < all.count; row++)
+    if (recordBytesLimit(all, row) > maxRecordBytes && recordBytes(all, row) > maxRecordBytes) oversize.push(row)
+  const records = oversize.length === 0 ? all : takeRecords(all, rowsWithout(all.count, oversize))
+  return { write: { topic, partition, records }, oversize: tooLarge(topic, batch, oversize, maxRecordBytes) }
 }
 
 function rowsWithout(rowCount: number, left: readonly number[]): number[] {
@@ -53,13 +53,17 @@ function rowsWithout(rowCount: number, left: readonly number[]): number[] {
 
 function tooLarge(topic: string, batch: Batch, rows: readonly number[], maxBytes: number): readonly FailedRows[] {
   if (rows.length === 0) return []
-  const error = new MeshError('OUT_OF_RANGE', `the row's record for topic ${topic} is larger than ${maxBytes} bytes, which is what the bus takes`)
+  const error = new MeshError(
+    'OUT_OF_RANGE',
+    `the row's record for topic ${topic} is larger than ${maxBytes} bytes, which is what the bus takes`,
+  )
   return [{ stage: `sink ${topic}`, batch: takeRows(batch, rows), errors: rows.map(() => error) }]
 }
 
 /**
  * Dead letters: each record's value is the event as it came in; what failed, where and why stands in its headers, and so does the
- * row that the failing stage was given, as a base64 frame, where one row fits.
+ * row that the failing stage was given, as a base64 frame, where one row fits. What the bus's limit leaves no room for is cut, and named in
+ * `spillway-incomplete`: the whole lies at the source position.
  */
 export function encodeDeadLetters(topic: string, segment: string, failures: readonly FailedRows[], context: SinkContext): Write {
   const keys: string[] = []
@@ -67,27 +71,67 @@ export function encodeDeadLetters(topic: string, segment: string, failures: read
   const headers: RecordHeaders[] = []
   for (const { stage, batch, errors } of failures) {
     for (let row = 0; row < batch.rowCount; row++) {
-      const event = bytesAt(batch.meta.events, row)
-      keys.push(batch.meta.keys[row]!)
-      values.push(event)
-      const header = deadLetterHeaders(segment, stage, batch, row, errors[row]!)
-      const frame = encodedRow(batch, row, context.frame)
-      headers.push(event.byteLength + frame.length + recordOverheadBytes > context.maxRecordBytes ? header : { ...header, 'spillway-frame': frame })
+      const letter = deadLetter(batch, row, deadLetterHeaders(segment, stage, batch, row, errors[row]!), context)
+      keys.push(letter.key)
+      values.push(letter.value)
+      headers.push(letter.headers)
     }
   }
-  return { topic, partition: context.partition, records: { count: values.length, keys: textColumn(keys), values: bytesColumn(values), headers } }
+  return {
+    topic,
+    partition: context.partition,
+    records: { count: values.length, keys: textColumn(keys), values: bytesColumn(values), headers },
+  }
+}
+
+/** A letter that fits a record, whatever came in: one that did not would stop its partition for ever. */
+function deadLetter(
+  batch: Batch,
+  row: number,
+  own: RecordHeaders,
+  context: SinkContext,
+): { key: string; value: Uint8Array; headers: RecordHeaders } {
+  const event = bytesAt(batch.meta.events, row)
+  const key = batch.meta.keys[row]!
+  const passed = batch.meta.headers[row]!
+  const incomplete: string[] = []
+  let room = context.maxRecordBytes - headerBytes(own) - incompleteBytes
+  const takes = (name: string, bytes: number): boolean => {
+    const fits = bytes <= room
+    if (fits) room -= bytes
+    else incomplete.push(name)
+    return fits
+  }
+  const keptKey = takes('key', Buffer.byteLength(key)) ? key : ''
+  const value = takes('event', event.byteLength) ? event : event.subarray(0, Math.max(0, room))
+  if (value !== event) room -= value.byteLength
+  const kept = takes('headers', headerBytes(passed)) ? { ...passed, ...own } : own
+  const frame = encodedRow(batch, row, context.frame)
+  const whole = frame.length + frameHeader.length <= room ? { ...kept, [frameHeader]: frame } : kept
+  return { key: keptKey, value, headers: incomplete.length === 0 ? whole : { ...whole, 'spillway-incomplete': incomplete.join(', ') } }
+}
+
+const frameHeader = 'spillway-frame'
+/** Of the header that says what was cut. */
+const incompleteBytes = 64
+/** Longest error message and event id in a header, in characters. */
+const maxHeaderText = 1000
+
+function headerBytes(headers: RecordHeaders): number {
+  let bytes = 0
+  for (const [name, value] of Object.entries(headers)) bytes += Buffer.byteLength(name) + Buffer.byteLength(value)
+  return bytes
 }
 
 function deadLetterHeaders(segment: string, stage: string, batch: Batch, row: number, error: MeshError): RecordHeaders {
   const { meta } = batch
   return {
-    ...meta.headers[row],
     'spillway-code': error.code,
-    'spillway-message': error.message.slice(0, 1000),
-    ...(error.field === undefined ? {} : { 'spillway-field': error.field }),
+    'spillway-message': error.message.slice(0, maxHeaderText),
+    ...(error.field === undefined ? {} : { 'spillway-field': error.field.slice(0, maxHeaderText) }),
     'spillway-segment': segment,
     'spillway-stage': stage,
-    'spillway-event-id': meta.ids[row]!,
+    'spillway-event-id': meta.ids[row]!.slice(0, maxHeaderText),
     'spillway-source-topic': meta.topics[row]!,
     'spillway-source-partition': String(meta.partitions[row]),
     'spillway-source-offset': String(meta.offsets[row]),

@@ -33,7 +33,11 @@ export class InputReader {
   }
 
   /** Rows that were refused keep their place in the records as `refused`. */
-  read(records: EventRecords, source: RecordSource | undefined, nowMs: number): { batch: Batch; failures: readonly FailedRows[]; refused: readonly number[] } {
+  read(
+    records: EventRecords,
+    source: RecordSource | undefined,
+    nowMs: number,
+  ): { batch: Batch; failures: readonly FailedRows[]; refused: readonly number[] } {
     const { batch, failures, rejected } = this.reader.read(records, source, nowMs)
     const unread = failures.length === 0 ? [] : [{ stage: this.stage, batch: rejected, errors: failures.map((failure) => failure.error) }]
     const refused = failures.map((failure) => failure.row)
@@ -54,7 +58,11 @@ export class InputReader {
   private tooFarAhead(timeMs: number): MeshError {
     const field = this.timeField
     const time = new Date(timeMs).toISOString()
-    return new MeshError('INVALID_ARGUMENT', `${field ?? 'the event time'}: ${time} lies more than a day in the future`, field === undefined ? {} : { field })
+    return new MeshError(
+      'INVALID_ARGUMENT',
+      `${field ?? 'the event time'}: ${time} lies more than a day in the future`,
+      field === undefined ? {} : { field },
+    )
   }
 }
 
@@ -128,7 +136,8 @@ function sameColumns(a: Batch | undefined, b: Batch): boolean {
   if (a.columns.size !== b.columns.size) return false
   for (const [name, column] of a.columns) {
     const other = b.columns.get(name)
-    if (other === undefined || other.datatype !== column.datatype || other.shape.slice(1).join() !== column.shape.slice(1).join()) return false
+    if (other === undefined || other.datatype !== column.datatype || other.shape.slice(1).join() !== column.shape.slice(1).join())
+      return false
   }
   return true
 }

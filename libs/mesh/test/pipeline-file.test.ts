@@ -57,16 +57,40 @@ describe('a pipeline file', () => {
   })
 
   test.each<[string, string, RegExp]>([
-    ['an unknown setting', minimal.replace('pipeline: churn', 'pipeline: churn\npartition: 4'), /^p\.yaml:3: partition: there is no such setting$/],
+    [
+      'an unknown setting',
+      minimal.replace('pipeline: churn', 'pipeline: churn\npartition: 4'),
+      /^p\.yaml:3: partition: there is no such setting$/,
+    ],
     ['a wrong type', minimal.replace('pipeline: churn', 'pipeline: churn\npartitions: many'), /^p\.yaml:3: partitions: .*number/],
     ['a missing part', minimal.replace(/cascade:[^]*/, ''), /^p\.yaml:?\d*: cascade: /],
-    ['an unknown field type', minimal.replace('age: number', 'age: float'), /^p\.yaml:7: inputs\.visits\.fields\.age.*: .*string, number, integer, boolean or timestamp/],
+    [
+      'an unknown field type',
+      minimal.replace('age: number', 'age: float'),
+      /^p\.yaml:7: inputs\.visits\.fields\.age.*: .*string, number, integer, boolean or timestamp/,
+    ],
     ['an unknown field in the vector', minimal.replace('[age, clicks]', '[age, clcks]'), /^p\.yaml:8: features\.vector.*clcks/],
     ['an unknown link', minimal + 'placement: { features: http }\n', /^p\.yaml:11: placement\.features: .*local/],
-    ['escalation over gRPC', minimal + 'placement: { escalations: grpc }\n', /^p\.yaml:11: placement\.escalations: choose "topic".*or "local"/],
-    ['an included field that no event has', minimal + 'outputs: { predictions: { include: [name] } }\n', /^p\.yaml:11: outputs\.predictions\.include\[0\]: .*"name".*visit_id, user, age, clicks/],
-    ['two users of one topic', minimal + 'outputs: { alerts: { topic: visits } }\n', /^p\.yaml:11: outputs\.alerts\.topic: topic "visits" is taken by inputs\.visits/],
-    ['a tier without thresholds', minimal.replace('[{ model: churn }]', '[{ model: a }, { model: b }]'), /^p\.yaml:10: cascade\.tiers\.0: every tier but the last needs/],
+    [
+      'escalation over gRPC',
+      minimal + 'placement: { escalations: grpc }\n',
+      /^p\.yaml:11: placement\.escalations: choose "topic".*or "local"/,
+    ],
+    [
+      'an included field that no event has',
+      minimal + 'outputs: { predictions: { include: [name] } }\n',
+      /^p\.yaml:11: outputs\.predictions\.include\[0\]: .*"name".*visit_id, user, age, clicks/,
+    ],
+    [
+      'two users of one topic',
+      minimal + 'outputs: { alerts: { topic: visits } }\n',
+      /^p\.yaml:11: outputs\.alerts\.topic: topic "visits" is taken by inputs\.visits/,
+    ],
+    [
+      'a tier without thresholds',
+      minimal.replace('[{ model: churn }]', '[{ model: a }, { model: b }]'),
+      /^p\.yaml:10: cascade\.tiers\.0: every tier but the last needs/,
+    ],
     ['a bad duration', minimal + 'deadline: 5 minutes\n', /^p\.yaml:11: deadline: "5 minutes" is no duration/],
     ['YAML that is none', 'pipeline: [', /^p\.yaml: not valid YAML: .*line 1/s],
     ['an empty file', '', /^p\.yaml: (the file|pipeline): /],

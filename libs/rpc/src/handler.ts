@@ -35,12 +35,17 @@ export function serverStreamHandler<Request, Response>(
 }
 
 /** Runs `work` in the caller's trace, under a server span for `path` where spans are recorded. */
-function inServerSpan(telemetry: Telemetry, path: string, call: ServerCall, work: (span: Span | undefined) => void): void {
+function inServerSpan(
+  telemetry: Telemetry,
+  path: string,
+  call: ServerCall,
+  work: (span: Span | undefined) => Promise<void>,
+): Promise<void> {
   const remote = remoteContext(call.metadata)
   if (!telemetry.recording) return remote === undefined ? work(undefined) : context.with(remote, work, undefined, undefined)
   const parent = remote ?? context.active()
   const span = telemetry.tracer.startSpan(path.slice(1), { kind: SpanKind.SERVER, attributes: rpcAttributes(path) }, parent)
-  context.with(trace.setSpan(parent, span), work, undefined, span)
+  return context.with(trace.setSpan(parent, span), work, undefined, span)
 }
 
 /** Span attributes of OpenTelemetry's semantic conventions for RPC. */
@@ -61,7 +66,7 @@ function failed(error: unknown, telemetry: Telemetry, path: string, call: Server
 export function bindUnary(rpc: UnaryRpc, path: string, telemetry: Telemetry): handleUnaryCall<never, unknown> {
   return (grpcCall, respond) => {
     const call = new ServerCall(grpcCall)
-    inServerSpan(telemetry, path, call, async (span) => {
+    void inServerSpan(telemetry, path, call, async (span) => {
       try {
         const response = await rpc.handle(grpcCall.request, call)
         call.end()
@@ -86,7 +91,7 @@ export function bindServerStream(
   return (stream) => {
     const call = new ServerCall(stream)
     streams.add(call)
-    inServerSpan(telemetry, path, call, async (span) => {
+    void inServerSpan(telemetry, path, call, async (span) => {
       try {
         await send(rpc.handle(stream.request, call), stream, call)
         if (call.aborted !== undefined) throw call.aborted

@@ -343,8 +343,8 @@ describe('a server', () => {
       new Promise((resolve, reject) => {
         const stream = client.makeBidiStreamRequest(
           '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
-          Buffer.from,
-          Buffer.from,
+          (bytes: Buffer) => bytes,
+          (bytes: Buffer) => bytes,
           new Metadata(),
         )
         stream.on('data', resolve).on('error', reject)

@@ -159,7 +159,11 @@ export class TierStage implements Stage {
     return Float64Array.from({ length: rowCount }, (_, row) => Number(data[row * width + score.index]))
   }
 
-  private result(degraded: readonly Batch[], decided: { accepted: Batch; escalated: Batch } | undefined, failures: readonly RowFailure[]): StageResult {
+  private result(
+    degraded: readonly Batch[],
+    decided: { accepted: Batch; escalated: Batch } | undefined,
+    failures: readonly RowFailure[],
+  ): StageResult {
     const outputs = new Map<string, Batch>()
     const accepted = [...degraded, ...(decided === undefined ? [] : [decided.accepted])].filter((batch) => batch.rowCount > 0)
     if (accepted.length > 0) outputs.set('accepted', inSourceOrder(accepted))

@@ -81,7 +81,8 @@ class SignatureCheck {
       if (!tensors.has(named)) throw this.wrong(setting, `it has no ${kind} "${named}": choose among ${names.join(', ')}`)
       return named
     }
-    if (names.length !== 1) throw this.wrong(setting, `it has ${names.length} ${kind}s (${names.join(', ')}): say which one with "${setting}:"`)
+    if (names.length !== 1)
+      throw this.wrong(setting, `it has ${names.length} ${kind}s (${names.join(', ')}): say which one with "${setting}:"`)
     return names[0]!
   }
 
@@ -89,7 +90,11 @@ class SignatureCheck {
     const { vector } = this.pipeline.features
     const { inputs } = this.signature
     const tensor = this.choose('input', inputs, 'input')
-    if (inputs.size !== 1) throw this.wrong('input', `it needs ${inputs.size} inputs (${[...inputs.keys()].join(', ')}), and a pipeline gives one, the feature vector`)
+    if (inputs.size !== 1)
+      throw this.wrong(
+        'input',
+        `it needs ${inputs.size} inputs (${[...inputs.keys()].join(', ')}), and a pipeline gives one, the feature vector`,
+      )
     const { datatype, rowShape } = inputs.get(tensor)!
     const width = rowShape.length === 1 ? rowShape[0]! : Number.NaN
     if (datatype !== 'FP32' || (width !== vector.width && width !== -1))
@@ -104,11 +109,13 @@ class SignatureCheck {
     const tensor = this.choose('score', this.signature.outputs, 'output')
     const { datatype, rowShape } = this.signature.outputs.get(tensor)!
     const width = rowShape.reduce((product, size) => product * size, 1)
-    if (datatype !== 'FP32' && datatype !== 'FP64') throw this.wrong('score', `its output "${tensor}" is ${datatype}: a score is FP32 or FP64`)
+    if (datatype !== 'FP32' && datatype !== 'FP64')
+      throw this.wrong('score', `its output "${tensor}" is ${datatype}: a score is FP32 or FP64`)
     if (width > 1 && this.tier.class === undefined)
       throw this.wrong('class', `its output "${tensor}" has ${width} values a row: say which one is the score, as in "class: ${width - 1}"`)
     const index = this.tier.class ?? 0
-    if (width > 0 && index >= width) throw this.wrong('class', `its output "${tensor}" has ${width} values a row: "class" must be under ${width}`)
+    if (width > 0 && index >= width)
+      throw this.wrong('class', `its output "${tensor}" has ${width} values a row: "class" must be under ${width}`)
     return { tensor, index }
   }
 }

@@ -34,17 +34,19 @@ let local: ModelClient
 let manager: ModelManager
 const open: Component[] = []
 
+/** A node that gives the features as they are. */
+const copy = (output: string): { op: string; inputs: string[]; outputs: string[] } => ({
+  op: 'Identity',
+  inputs: ['features'],
+  outputs: [output],
+})
+
 beforeAll(async () => {
   repository = await mkdtemp(join(tmpdir(), 'spillway-tiers-'))
   await writeModel(repository, 'cheap', 3, logisticModel([1], 0))
   await writeModel(repository, 'heavy', 1, logisticModel([2], 1))
   await writeModel(repository, 'classes', 1, mlpModel([1, 4, 3]))
   const ids = { name: 'features', datatype: 'FP32', shape: ['rows', 1] } as const
-  const copy = (output: string): { op: string; inputs: string[]; outputs: string[] } => ({
-    op: 'Identity',
-    inputs: ['features'],
-    outputs: [output],
-  })
   await writeModel(
     repository,
     'two-outputs',

@@ -6,10 +6,10 @@ import { onTestFinished } from 'vitest'
 import { Gateway, type GatewayOptions } from '../src/mod.ts'
 
 const decoder = new TextDecoder()
-export const partitions = 4
+const partitions = 4
 
 /** A small pipeline: the score is a thousandth of the amount, the id is carried digit by digit, and 0.5 raises an alert. */
-export class AmountPipeline implements GatewayPipeline {
+class AmountPipeline implements GatewayPipeline {
   readonly name = 'fraud'
   readonly topics = ['transactions', 'predictions'] as const
   readonly inputTopics = ['transactions'] as const

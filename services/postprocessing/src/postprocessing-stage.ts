@@ -54,7 +54,9 @@ function flags(values: Float64Array | Uint8Array, holds: (value: number) => bool
 
 function outputFields(pipeline: Pipeline): readonly OutputField[] {
   const timestamps = new Set(
-    [...pipeline.inputs.values()].flatMap(({ definition }) => Object.entries(definition.fields).flatMap(([name, { type }]) => (type === 'timestamp' ? [name] : []))),
+    [...pipeline.inputs.values()].flatMap(({ definition }) =>
+      Object.entries(definition.fields).flatMap(([name, { type }]) => (type === 'timestamp' ? [name] : [])),
+    ),
   )
   const own: readonly OutputField[] = [
     { name: 'id', source: { meta: 'ids' } },
@@ -66,8 +68,8 @@ function outputFields(pipeline: Pipeline): readonly OutputField[] {
     { name: 'degraded', source: { column: 'degraded' } },
     { name: 'model_version', source: { column: 'model_version' } },
   ]
-  const included = pipeline.predictions.include.map(
-    (name): OutputField => (timestamps.has(name) ? { name, source: { column: name }, as: 'timestamp' } : { name, source: { column: name } }),
+  const included = pipeline.predictions.include.map((name): OutputField =>
+    timestamps.has(name) ? { name, source: { column: name }, as: 'timestamp' } : { name, source: { column: name } },
   )
   return [...own, ...included]
 }

@@ -157,10 +157,7 @@ interface Want {
  * control record (Kafka protocol, Fetch: aborted_transactions). The broker lists them by where they ended, so they are put in order first:
  * kafkajs's own filter does not, and lets records of overlapping aborted transactions through.
  */
-export function visible(
-  { messages, abortedTransactions }: Pick<FetchedPartition, 'messages' | 'abortedTransactions'>,
-  from: bigint,
-): Fetched {
+function visible({ messages, abortedTransactions }: Pick<FetchedPartition, 'messages' | 'abortedTransactions'>, from: bigint): Fetched {
   const { batchContext } = messages.at(-1)!
   const next = BigInt(batchContext.firstOffset) + BigInt(batchContext.lastOffsetDelta) + 1n
   const first = messages[0]!

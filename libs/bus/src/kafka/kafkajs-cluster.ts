@@ -40,7 +40,13 @@ interface PartitionOffset {
 
 /** A request with the reading of its response, as kafkajs's protocol modules make them. */
 interface Exchange {
-  readonly request: { readonly apiKey: number; readonly apiVersion: number; readonly apiName: string; expectResponse(): boolean; encode(): Promise<unknown> }
+  readonly request: {
+    readonly apiKey: number
+    readonly apiVersion: number
+    readonly apiName: string
+    expectResponse(): boolean
+    encode(): Promise<unknown>
+  }
   readonly response: unknown
 }
 

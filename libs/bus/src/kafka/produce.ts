@@ -63,13 +63,7 @@ function range(count: number): number[] {
   return Array.from({ length: count }, (_, i) => i)
 }
 
-function split(
-  topic: string,
-  partition: number,
-  records: Records,
-  indices: readonly number[],
-  maxBatchBytes: number,
-): ProduceBatch[] {
+function split(topic: string, partition: number, records: Records, indices: readonly number[], maxBatchBytes: number): ProduceBatch[] {
   const batches: ProduceBatch[] = []
   let start = 0
   let bytes = 0
@@ -78,7 +72,13 @@ function split(
     const taken = indices.slice(start, end)
     const [first, last] = [taken[0]!, taken.at(-1)!]
     const consecutive = last - first === taken.length - 1
-    batches.push({ topic, partition, records: consecutive ? sliceRecords(records, first, last + 1) : takeRecords(records, taken), indices: taken, bytes })
+    batches.push({
+      topic,
+      partition,
+      records: consecutive ? sliceRecords(records, first, last + 1) : takeRecords(records, taken),
+      indices: taken,
+      bytes,
+    })
     start = end
     bytes = 0
   }

@@ -200,5 +200,11 @@ export class Publisher {
 function merge(shares: readonly Share[], bytes: number): ProduceBatch {
   const [{ batch: first }] = shares as [Share]
   if (shares.length === 1) return first
-  return { topic: first.topic, partition: first.partition, records: concatRecords(shares.map(({ batch }) => batch.records)), indices: [], bytes }
+  return {
+    topic: first.topic,
+    partition: first.partition,
+    records: concatRecords(shares.map(({ batch }) => batch.records)),
+    indices: [],
+    bytes,
+  }
 }

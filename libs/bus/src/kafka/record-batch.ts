@@ -43,7 +43,15 @@ export function encodeRecordBatch(records: Records, producer: BatchProducer, now
     const delta = timestampMs - baseMs
     // The empty key counts as none, and none is written as length -1.
     const keyLength = keyBytes === 0 ? -1 : keyBytes
-    let bodyBytes = 1 + varintBytes(delta) + varintBytes(row) + varintBytes(keyLength) + keyBytes + varintBytes(valueBytes) + valueBytes + varintBytes(named.length / 2)
+    let bodyBytes =
+      1 +
+      varintBytes(delta) +
+      varintBytes(row) +
+      varintBytes(keyLength) +
+      keyBytes +
+      varintBytes(valueBytes) +
+      valueBytes +
+      varintBytes(named.length / 2)
     for (const part of named) bodyBytes += varintBytes(part.length) + part.length
     writer.varint(bodyBytes)
     writer.byte(0)
