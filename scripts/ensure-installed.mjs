@@ -13,14 +13,15 @@ const wanted = createHash('sha256')
 
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
   console.error('Installing packages (once; about half a minute) …')
+  // Not `npm ci`: it refuses a lockfile without the optional packages of platforms that the registry at hand does not serve.
   const npm = process.env.npm_execpath
   const [command, before] = npm ? [process.execPath, [npm]] : ['npm', []]
-  const { status } = spawnSync(command, [...before, 'ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+  const { status } = spawnSync(command, [...before, 'install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: root,
     stdio: ['ignore', 2, 2],
   })
   if (status !== 0) {
-    console.error('npm ci failed: see its message above')
+    console.error('npm install failed: see its message above')
     process.exit(status ?? 1)
   }
   writeFileSync(stamp, wanted)
