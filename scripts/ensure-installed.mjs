@@ -2,16 +2,23 @@
 // so that a fresh clone needs nothing but Node.js and npm. Runs under any Node.js from 20 on.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
 const stamp = join(root, 'node_modules', '.spillway-installed')
-const wanted = createHash('sha256')
-  .update(readFileSync(join(root, 'package-lock.json')))
-  .digest('hex')
+const lockfile = join(root, 'package-lock.json')
+// What npm last installed, by whichever command.
+const installed = join(root, 'node_modules', '.package-lock.json')
+const wanted = createHash('sha256').update(readFileSync(lockfile)).digest('hex')
 
-if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
+function upToDate() {
+  if (!existsSync(installed)) return false
+  if (statSync(installed).mtimeMs >= statSync(lockfile).mtimeMs) return true
+  return existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted
+}
+
+if (!upToDate()) {
   console.error('Installing packages (once; about half a minute) …')
   // Not `npm ci`: it refuses a lockfile without the optional packages of platforms that the registry at hand does not serve.
   const npm = process.env.npm_execpath

@@ -1,6 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -29,18 +28,7 @@ function userEnvironment(): NodeJS.ProcessEnv {
   return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name))), PATH: path.join(delimiter) }
 }
 
-/** `npm start` installs packages that are older than the lockfile: here that would pull them from under this very test. */
-function assertInstalled(): void {
-  const wanted = createHash('sha256')
-    .update(readFileSync(join(repositoryRoot, 'package-lock.json')))
-    .digest('hex')
-  const stamp = join(repositoryRoot, 'node_modules', '.spillway-installed')
-  const installed = existsSync(stamp) ? readFileSync(stamp, 'utf8') : 'never'
-  if (installed !== wanted) throw new Error('the packages are older than package-lock.json: run "npm test", which installs them first')
-}
-
 function npmStart(data: string): TestProcess {
-  assertInstalled()
   const mesh = new TestProcess('npm start', 'npm', ['start', '--', '--data', data, ...flags], { cwd: repositoryRoot, env, group: true })
   started.push(mesh)
   return mesh

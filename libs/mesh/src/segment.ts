@@ -45,6 +45,9 @@ export class Segment implements Component {
   private lagTimer: NodeJS.Timeout | undefined
   private currentLags: readonly Lag[] = []
   private newestMs = 0
+  /** Slices in work or held back, with when each was taken. */
+  private readonly taken = new Map<Slice, number>()
+  private unwatch: (() => void) | undefined
 
   constructor(options: SegmentOptions) {
     const { plan, pipeline, bus } = options
@@ -70,6 +73,7 @@ export class Segment implements Component {
   }
 
   async start(signal: AbortSignal): Promise<void> {
+    this.unwatch = this.options.metrics.watchQueue(`segment ${this.plan.name}`, () => this.queue())
     await this.processor.start(signal)
     this.lagTimer = setInterval(() => void this.readLags(), Math.min(1000, this.options.pipeline.alignment.idleMs / 2))
   }
@@ -77,6 +81,7 @@ export class Segment implements Component {
   async drain(): Promise<void> {
     clearInterval(this.lagTimer)
     await this.processor.drain()
+    this.unwatch?.()
   }
 
   /** As of the last reading, at most a second ago. */
@@ -129,7 +134,21 @@ export class Segment implements Component {
     }
   }
 
+  private queue(): { depth: number; oldestAgeMs: number } {
+    const [oldestMs] = this.taken.values()
+    return { depth: this.taken.size, oldestAgeMs: oldestMs === undefined ? 0 : this.options.clock.nowMs() - oldestMs }
+  }
+
   private async handle(slice: Slice, signal: AbortSignal): Promise<Outputs> {
+    this.taken.set(slice, this.options.clock.nowMs())
+    try {
+      return await this.process(slice, signal)
+    } finally {
+      this.taken.delete(slice)
+    }
+  }
+
+  private async process(slice: Slice, signal: AbortSignal): Promise<Outputs> {
     const { metrics, clock } = this.options
     const entry = this.options.entries.get(slice.topic)
     if (entry === undefined)

@@ -1,5 +1,5 @@
 import { MeshError } from '@spillway/core'
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, kafkaError } from './errors.ts'
 import type { Cluster } from './kafkajs-cluster.ts'
 

@@ -1,4 +1,4 @@
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs, pause } from '../backoff.ts'
 import { protocolType } from './errors.ts'
 import type { Cluster, FetchedMessage, FetchedPartition } from './kafkajs-cluster.ts'
 

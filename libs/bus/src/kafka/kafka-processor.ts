@@ -1,6 +1,6 @@
 import { MeshError } from '@spillway/core'
 import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent } from '../port.ts'
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs, pause } from '../backoff.ts'
 import { connectPatiently } from './connect.ts'
 import { asksToComeAgain, isMembershipLost, kafkaError } from './errors.ts'
 import { Fetcher } from './fetcher.ts'

@@ -1,7 +1,7 @@
 import { MeshError } from '@spillway/core'
 import type { Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
 import { checkRecords, type RoundRobin } from '../records.ts'
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, isFenced, kafkaError } from './errors.ts'
 import type { Fetched, Fetcher, FetchSource } from './fetcher.ts'
 import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'

@@ -1,7 +1,7 @@
 import { MeshError } from '@spillway/core'
 import type { RecordPosition, Records } from '../port.ts'
 import { checkRecords, concatRecords, type RoundRobin } from '../records.ts'
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, kafkaError, protocolType } from './errors.ts'
 import type { OpenCluster } from './kafkajs-cluster.ts'
 import { batchesOf, partitionCount, produce, type ProduceBatch, type ProducerIdentity, type SequencedBatch, Sequences } from './produce.ts'

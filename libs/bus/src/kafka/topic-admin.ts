@@ -1,7 +1,7 @@
 import { MeshError } from '@spillway/core'
 import type { Admin } from 'kafkajs'
 import type { TopicAdmin, TopicDescription, TopicSettings } from '../port.ts'
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, kafkaError, protocolType } from './errors.ts'
 
 /** Kafka's own limit of a record batch where a topic sets none (`message.max.bytes`). */

@@ -1,4 +1,4 @@
-import { pause } from './backoff.ts'
+import { pause } from '../backoff.ts'
 import { asksToComeAgain } from './errors.ts'
 import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
 import { partitionCount, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from './produce.ts'
