@@ -127,6 +127,7 @@ function headerColumns(headers: Headers): HeaderColumns | undefined {
   if (first === undefined) return undefined
   const names = Object.keys(first)
   for (const named of headers) {
+    if (named === undefined) return undefined
     let count = 0
     for (const name in named) {
       if (!Object.hasOwn(first, name)) return undefined
