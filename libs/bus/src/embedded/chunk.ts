@@ -126,6 +126,8 @@ function headerColumns(headers: Headers): HeaderColumns | undefined {
   const [first] = headers
   if (first === undefined) return undefined
   const names = Object.keys(first)
+  // Assigning to this name would set a prototype; the other form is parsed, which does not.
+  if (names.includes('__proto__')) return undefined
   for (const named of headers) {
     if (named === undefined) return undefined
     let count = 0
