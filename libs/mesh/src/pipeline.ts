@@ -26,7 +26,7 @@ export interface Pipeline {
   readonly slices: { readonly maxRecords: number; readonly maxBytes: number }
   readonly maxEventBytes: number
   readonly retention: { readonly ageMs: number | undefined; readonly bytes: number | undefined }
-  /** Hash of all that decides a row's answer but the models' bytes: frames carry it. */
+  /** Hash of all that decides a row's score but the models' bytes: frames carry it. */
   readonly schemaHash: string
   topicOf(link: string): string
   groupOf(segment: string): string
