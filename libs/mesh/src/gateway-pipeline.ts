@@ -27,7 +27,6 @@ export interface PredictCall {
   readonly traceParent: string
   /** '' where unknown. */
   readonly principal: string
-  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** `prediction` and `alert` are JSON, UTF-8, as on the output topics. */

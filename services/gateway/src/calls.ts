@@ -17,7 +17,6 @@ export interface PredictInput {
   readonly deadlineMs: number
   readonly traceParent: string
   readonly principal: string
-  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** An event to publish. `key` counts only where the topic's input does not say which field the key is. */

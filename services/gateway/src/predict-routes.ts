@@ -5,7 +5,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Calls } from './calls.ts'
 import { errorBody, errorStatus } from './http-errors.ts'
 import { elementSlices, lineSlices, memberSlices, parseJson } from './json-slices.ts'
-import { bodyBytes, clientSignal, deadlineMs, mediaType, traced, traceHeaders, unsupported } from './request.ts'
+import { bodyBytes, clientSignal, deadlineMs, mediaType, traced, unsupported } from './request.ts'
 
 interface PredictBody {
   readonly events: readonly Uint8Array[]
@@ -18,13 +18,11 @@ export function predictRoutes(app: FastifyInstance, calls: Calls, telemetry: Tel
   app.post<{ Params: { name: string } }>('/v1/pipelines/:name(^[^:]+)::predict', (request, reply) =>
     traced(telemetry, request, reply, async () => {
       const { events, single } = readBody(request)
-      const { traceparent: _, ...headers } = traceHeaders(request)
       const results = await calls.predict(request.params.name, events, {
         signal: clientSignal(reply),
         deadlineMs: deadlineMs(request),
         traceParent: currentTraceParent(),
         principal: '',
-        headers,
       })
       return single ? sendOne(reply, results[0]!) : sendAll(reply, results)
     }),
