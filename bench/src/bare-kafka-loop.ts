@@ -24,7 +24,7 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
     brokers: [...options.brokers],
     clientId: options.group,
     logLevel: kafkajs.logLevel.NOTHING,
-    retry: { initialRetryTime: 20 },
+    retry: { initialRetryTime: 20, maxRetryTime: 200, retries: 50 },
   })
   const admin = kafka.admin()
   await admin.connect()
@@ -55,12 +55,13 @@ export async function bareKafkaLoop(options: BareLoopOptions): Promise<BareLoop>
         const event = JSON.parse(value!.toString()) as Record<string, unknown>
         return { key, value: isInput ? JSON.stringify({ ...event, score: 0.5, decision: false }) : '', partition: batch.partition }
       })
-      const transaction = await producer.transaction()
-      if (isInput) await transaction.send({ topic: options.output, messages, acks: -1 })
-      lane.nextOffset = BigInt(slice.at(-1)!.offset) + 1n
-      const partitions = [{ partition: batch.partition, offset: String(lane.nextOffset) }]
-      await transaction.sendOffsets({ consumerGroupId: options.group, topics: [{ topic: batch.topic, partitions }] })
-      await transaction.commit()
+      const offset = String(BigInt(slice.at(-1)!.offset) + 1n)
+      const source = { topic: batch.topic, partitions: [{ partition: batch.partition, offset }] }
+      await inTransaction(producer, async (transaction) => {
+        if (isInput) await transaction.send({ topic: options.output, messages, acks: -1 })
+        await transaction.sendOffsets({ consumerGroupId: options.group, topics: [source] })
+      })
+      lane.nextOffset = BigInt(offset)
       processed += slice.length
       await payload.heartbeat()
     }
@@ -96,4 +97,19 @@ async function connect(kafka: kafkajs.Kafka, transactionalId: string): Promise<k
   })
   await producer.connect()
   return producer
+}
+
+/** The broker may still be finishing the transaction before (CONCURRENT_TRANSACTIONS), which kafkajs does not wait for at every step. */
+async function inTransaction(producer: kafkajs.Producer, work: (transaction: kafkajs.Transaction) => Promise<void>): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    const transaction = await producer.transaction()
+    try {
+      await work(transaction)
+      await transaction.commit()
+      return
+    } catch (error) {
+      await transaction.abort()
+      if (attempt === 20) throw error
+    }
+  }
 }

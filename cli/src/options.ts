@@ -50,3 +50,11 @@ export function parsePort(text: string): number {
     throw new MeshError('INVALID_ARGUMENT', `"${text}" is no port: expected a number from 0 (any free port) to 65535`)
   return port
 }
+
+/** A whole number of at least 1. @throws MeshError INVALID_ARGUMENT */
+export function parseCount(text: string): number {
+  const count = Number(text)
+  if (!Number.isInteger(count) || count < 1)
+    throw new MeshError('INVALID_ARGUMENT', `"${text}" is no count: expected a whole number of at least 1`)
+  return count
+}

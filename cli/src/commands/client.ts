@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { MeshError, parseDurationMs } from '@spillway/core'
 import type { Command } from 'commander'
+import { parseCount } from '../options.ts'
 
 /** Commands that talk to a running gateway. */
 export function addClientCommands(program: Command): void {
@@ -32,7 +33,7 @@ export function addClientCommands(program: Command): void {
     .description('print a topic’s events as they come, one JSON a line')
     .argument('<topic>')
     .option('--from <position>', 'earliest or latest', 'latest')
-    .option('--count <number>', 'stop after this many', Number)
+    .option('--count <number>', 'stop after this many', parseCount)
     .option(...gateway)
     .action(subscribe)
 }

@@ -6,7 +6,7 @@ import { loadPipeline } from '@spillway/mesh'
 import { createTelemetry } from '@spillway/telemetry'
 import type { Command } from 'commander'
 import { Host } from '../host.ts'
-import { defaultPorts, parseBus, parsePort, serviceNames } from '../options.ts'
+import { defaultPorts, parseBus, parseCount, parsePort, serviceNames } from '../options.ts'
 import { ProcessLog } from '../process-log.ts'
 import { runUntilStopped } from '../run-until-stopped.ts'
 import { showStatus } from '../status-view.ts'
@@ -32,7 +32,7 @@ export function addDemoCommand(program: Command): void {
     .description('run the fraud example with simulated card transactions')
     .option('--data <folder>', 'where the bus, the features and the log are kept', './data')
     .option('--bus <address>', 'kafka://host:port or embedded:FILE (default: embedded:<data>/fraud.db)')
-    .option('--rate <number>', 'transactions a second', Number, 1000)
+    .option('--rate <number>', 'transactions a second', parseCount, 1000)
     .option('--http-port <port>', 'gateway HTTP', parsePort, defaultPorts.gateway.http)
     .option('--grpc-port <port>', 'gateway gRPC', parsePort, defaultPorts.gateway.grpc)
     .option('--model-grpc-port <port>', 'model service gRPC', parsePort, defaultPorts.model.grpc)

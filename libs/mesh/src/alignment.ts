@@ -15,6 +15,8 @@ interface Lane {
   activeMs: number
   /** Whether it has records in hand now: then it is never idle. */
   busy: boolean
+  /** Whether it was seen to have no records left since it last had some: only then it can be idle. */
+  caughtUp: boolean
 }
 
 /**
@@ -32,7 +34,8 @@ export class Alignment {
 
   /** A partition was given to this process: until it is known to be idle, nothing runs ahead of it. */
   add(lane: string): void {
-    if (!this.lanes.has(lane)) this.lanes.set(lane, { watermarkMs: -Infinity, activeMs: this.options.clock.nowMs(), busy: false })
+    if (!this.lanes.has(lane))
+      this.lanes.set(lane, { watermarkMs: -Infinity, activeMs: this.options.clock.nowMs(), busy: false, caughtUp: false })
   }
 
   remove(lane: string): void {
@@ -40,10 +43,14 @@ export class Alignment {
     this.notify()
   }
 
-  /** The partition has no records left: its idle time begins. Until then a partition that is slow to be read is not taken for an idle one. */
-  markBehind(lane: string): void {
+  /** What is known of the partition's backlog. One that is slow to be read, or of which nothing is known, is never taken for an idle one. */
+  markBacklog(lane: string, hasBacklog: boolean): void {
     const state = this.lanes.get(lane)
-    if (state !== undefined) state.activeMs = this.options.clock.nowMs()
+    if (state === undefined) return
+    if (hasBacklog) state.activeMs = this.options.clock.nowMs()
+    if (state.caughtUp === !hasBacklog) return
+    state.caughtUp = !hasBacklog
+    this.notify()
   }
 
   /**
@@ -55,7 +62,10 @@ export class Alignment {
     this.add(lane)
     const state = this.lanes.get(lane)!
     state.busy = true
-    const head = eventTimesMs[0]!
+    state.caughtUp = false
+    // An event with a time ahead of the clock counts as one of now: it must not hold its partition up until its time has come.
+    const nowMs = this.options.clock.nowMs()
+    const head = Math.min(eventTimesMs[0]!, nowMs)
     if (head > state.watermarkMs) {
       state.watermarkMs = head
       this.notify()
@@ -64,7 +74,7 @@ export class Alignment {
       signal.throwIfAborted()
       const { limitMs, recheckInMs } = this.limit(lane)
       let admitted = 0
-      while (admitted < eventTimesMs.length && eventTimesMs[admitted]! <= limitMs) admitted++
+      while (admitted < eventTimesMs.length && Math.min(eventTimesMs[admitted]!, nowMs) <= limitMs) admitted++
       // In lockstep each step of one lane would let the others take a row or two: a lane waits until it can take a good piece. The lane furthest
       // behind always can, so that all of them never wait at once.
       const worthwhile = limitMs - state.watermarkMs >= this.options.maxSkewMs / 2
@@ -79,7 +89,7 @@ export class Alignment {
     if (state === undefined) return
     state.busy = false
     state.activeMs = this.options.clock.nowMs()
-    if (eventTimeMs > state.watermarkMs) state.watermarkMs = eventTimeMs
+    state.watermarkMs = Math.max(state.watermarkMs, Math.min(eventTimeMs, state.activeMs))
     this.notify()
   }
 
@@ -89,7 +99,7 @@ export class Alignment {
     let recheckInMs = Infinity
     for (const [name, lane] of this.lanes) {
       if (name === own) continue
-      if (!lane.busy) {
+      if (!lane.busy && lane.caughtUp) {
         const idleInMs = lane.activeMs + this.options.idleMs - nowMs
         if (idleInMs <= 0) continue
         recheckInMs = Math.min(recheckInMs, idleInMs)

@@ -21,7 +21,7 @@ export interface GatewayPipeline {
 export interface PredictCall {
   /** Fires when the caller is gone or the time for an answer is over. */
   readonly signal: AbortSignal
-  /** Latest useful answer, ms since the epoch. The way back to the caller is already taken off it. */
+  /** Latest useful answer, ms since the epoch, always given: a synchronous caller never waits for an outage to end. The way back to the caller is already taken off it. */
   readonly deadlineMs: number
   /** W3C `traceparent`; '' where there is none. */
   readonly traceParent: string

@@ -6,9 +6,6 @@ import type { Runner } from './runner.ts'
 import { eventColumn } from './sinks.ts'
 import { InputReader } from './sources.ts'
 
-/** Requests without a deadline get this one: a synchronous caller never waits for an outage to end. */
-const defaultDeadlineMs = 5000
-
 /** What the gateway offers of a pipeline: its synchronous path and its topics. */
 export function gatewayPipeline(pipeline: Pipeline, graph: Graph, entry: Runner, clock: Clock): GatewayPipeline {
   const readers = new Map<string, InputReader>()
@@ -41,7 +38,7 @@ interface Target {
 
 async function predict(events: readonly Uint8Array[], call: PredictCall, target: Target): Promise<readonly PredictResult[]> {
   const nowMs = target.clock.nowMs()
-  const deadlineMs = call.deadlineMs === Infinity ? nowMs + defaultDeadlineMs : call.deadlineMs
+  const { deadlineMs } = call
   const results = new Array<PredictResult | undefined>(events.length)
   const { batch, failures, refused } = target.reader.read(
     { count: events.length, values: bytesColumn(events), timestampsMs: new Float64Array(events.length).fill(nowMs) },

@@ -3,6 +3,7 @@ import { type GrpcChannel, type GrpcService, unaryHandler } from '@spillway/rpc'
 import { type FrameInfo, fromInferRequest, meshV1, toInferRequest } from '@spillway/wire'
 import type { FailedRows, Runner, RunResult } from './runner.ts'
 import type { StageId } from './graph.ts'
+import { otherSchema } from './sources.ts'
 
 /** Most bytes of one call over a link: a slice of the largest events fits. */
 export const maxLinkMessageBytes: number = 64 * 1024 * 1024
@@ -53,7 +54,8 @@ export function meshService(lookup: RunnerLookup, frame: FrameInfo): GrpcService
         if (request.frame === undefined) throw new MeshError('INVALID_ARGUMENT', 'frame: expected the rows to process', { field: 'frame' })
         const mode = request.mode === MODE_REQUEST ? 'request' : 'stream'
         const runner = lookup(request.pipeline, request.stage, mode)
-        const { batch } = fromInferRequest(request.frame)
+        const { batch, info } = fromInferRequest(request.frame)
+        if (info.schema !== frame.schema) throw otherSchema(info)
         return toResponse(await runner.run(batch, { signal: call.signal, mode }), frame)
       }),
     },

@@ -118,7 +118,9 @@ export class MeshProcess implements Component {
       plan.sources.map(({ topic, stage, input }) => {
         const definition = input === undefined ? undefined : pipeline.inputs.get(input)!
         const source =
-          definition === undefined ? new FrameSource(stage, pipeline.slices.maxRecords) : new EventSource(pipeline, definition, stage)
+          definition === undefined
+            ? new FrameSource({ stage, schema: pipeline.schemaHash, maxRows: pipeline.slices.maxRecords })
+            : new EventSource(pipeline, definition, stage)
         return [topic, { source, runner: this.runner(stage, 'stream'), answers: definition?.predict ?? true }]
       }),
     )

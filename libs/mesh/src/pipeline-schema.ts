@@ -62,7 +62,7 @@ export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
   models: z.string().default('./models'),
   placement: placementSchema.prefault({}),
   slices: z
-    .strictObject({ maxRecords: z.int().min(1).max(100_000).default(1000), maxBytes: z.int().min(1024).default(1_000_000) })
+    .strictObject({ maxRecords: z.int().min(1).max(100_000).default(1000), maxBytes: z.int().min(1024).max(16_777_216).default(1_000_000) })
     .prefault({}),
   /** A larger event becomes a dead letter. */
   maxEventBytes: z.int().min(64).max(524_288).default(262_144),

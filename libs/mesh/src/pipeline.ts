@@ -26,7 +26,7 @@ export interface Pipeline {
   readonly slices: { readonly maxRecords: number; readonly maxBytes: number }
   readonly maxEventBytes: number
   readonly retention: { readonly ageMs: number | undefined; readonly bytes: number | undefined }
-  /** Hash of all that decides a row's score but the models' bytes: frames carry it. */
+  /** Hash of what the rows between stages mean: the inputs' fields, the features, what predictions repeat. Frames carry it. */
   readonly schemaHash: string
   topicOf(link: string): string
   groupOf(segment: string): string
@@ -47,6 +47,7 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
     inputs.set(name, { name, topic: input.topic ?? name, predict: input.predict, definition: input })
   const predicting = [...inputs.values()].filter((input) => input.predict)
   if (predicting.length === 0) throw wrong('inputs', 'no input is predicted: give at least one input, without "predict: false"')
+  checkNames(definition)
   checkDistinctTopics(definition, inputs)
   checkIncluded(definition, predicting)
   const { maxSkew: givenSkew } = definition.alignment
@@ -70,7 +71,11 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
     slices: definition.slices,
     maxEventBytes: definition.maxEventBytes,
     retention: { ageMs: definition.retention.age, bytes: definition.retention.bytes },
-    schemaHash: hashOf([definition.inputs, definition.features ?? null, definition.cascade]),
+    schemaHash: hashOf([
+      Object.entries(definition.inputs).map(([input, { fields }]) => [input, fields]),
+      definition.features ?? null,
+      definition.outputs.predictions.include,
+    ]),
     topicOf: (link) => definition.topics[link] ?? `${name}.${link}`,
     groupOf: (segment) => definition.groups[segment] ?? `${name}.${segment}`,
   }
@@ -124,10 +129,45 @@ function checkDistinctTopics(definition: PipelineDefinition, inputs: ReadonlyMap
   claim(definition.outputs.predictions.topic, 'outputs.predictions.topic')
   claim(definition.outputs.alerts.topic, 'outputs.alerts.topic')
   claim(definition.deadLetters?.topic ?? `${definition.pipeline}.dead-letters`, 'deadLetters.topic')
+  for (const [link, topic] of Object.entries(definition.topics)) claim(topic, `topics.${link}`)
 }
+
+/** `topics:` and `groups:` give other names to links and segments that there are. */
+function checkNames(definition: PipelineDefinition): void {
+  const tiers = definition.cascade.tiers.slice(1).map((_, index) => `tier-${index + 2}`)
+  const known = {
+    topics: ['features', 'scored', ...tiers],
+    groups: ['preprocessing', 'cascade-router', 'postprocessing', ...tiers.map((tier) => `cascade-router.${tier}`)],
+  }
+  for (const part of ['topics', 'groups'] as const)
+    for (const name of Object.keys(definition[part]))
+      if (!known[part].includes(name))
+        throw wrong(`${part}.${name}`, `there is no such name to override: choose among ${known[part].join(', ')}`)
+}
+
+/** What a prediction says itself, and the columns that stages add to the event's. */
+const takenNames: ReadonlySet<string> = new Set([
+  'id',
+  'event_time',
+  'score',
+  'decision',
+  'tier',
+  'reason',
+  'degraded',
+  'model_version',
+  'model',
+  'features',
+  'event',
+  'reason_text',
+])
 
 function checkIncluded(definition: PipelineDefinition, predicting: readonly PipelineInput[]): void {
   definition.outputs.predictions.include.forEach((field, index) => {
+    if (takenNames.has(field))
+      throw wrong(
+        `outputs.predictions.include[${index}]`,
+        `predictions have a "${field}" of their own: a field of this name cannot be repeated`,
+      )
     for (const input of predicting) {
       if (field in input.definition.fields) continue
       const known = Object.keys(input.definition.fields).join(', ')

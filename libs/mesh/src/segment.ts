@@ -45,6 +45,7 @@ export class Segment implements Component {
   private lagTimer: NodeJS.Timeout | undefined
   private currentLags: readonly Lag[] = []
   private newestMs = 0
+  private readingLags = false
   /** Slices in work or held back, with when each was taken. */
   private readonly taken = new Map<Slice, number>()
   private unwatch: (() => void) | undefined
@@ -74,8 +75,9 @@ export class Segment implements Component {
 
   async start(signal: AbortSignal): Promise<void> {
     this.unwatch = this.options.metrics.watchQueue(`segment ${this.plan.name}`, () => this.queue())
+    // From the start: partitions whose position takes long to find must not pass for idle ones.
+    this.lagTimer = setInterval(() => void this.readLags(), Math.max(50, Math.min(1000, this.options.pipeline.alignment.idleMs / 2)))
     await this.processor.start(signal)
-    this.lagTimer = setInterval(() => void this.readLags(), Math.min(1000, this.options.pipeline.alignment.idleMs / 2))
   }
 
   async drain(): Promise<void> {
@@ -95,14 +97,18 @@ export class Segment implements Component {
   }
 
   private async readLags(): Promise<void> {
+    if (this.readingLags) return
+    this.readingLags = true
     try {
       this.currentLags = await this.processor.lags()
     } catch (error) {
       this.options.telemetry.logger.debug({ err: error, segment: this.plan.name }, 'cannot read how far the segment is behind')
       return
+    } finally {
+      this.readingLags = false
     }
     this.options.metrics.consumerLags(this.plan.group, this.currentLags)
-    for (const lag of this.currentLags) if (lag.endOffset > lag.committedOffset) this.alignment?.markBehind(laneOf(lag))
+    for (const lag of this.currentLags) this.alignment?.markBacklog(laneOf(lag), lag.endOffset > lag.committedOffset)
   }
 
   private onEvent(event: ProcessorEvent): void {

@@ -1,6 +1,14 @@
 import { bytesAt, type Batch, concatBatches, emptyBatch, MeshError, rowMeta, takeRows } from '@spillway/core'
 import type { Slice } from '@spillway/bus'
-import { compileEventReader, decodeFrame, type EventReader, type EventRecords, type EventSource as RecordSource } from '@spillway/wire'
+import {
+  compileEventReader,
+  decodeFrame,
+  type EventReader,
+  type EventRecords,
+  type EventSource as RecordSource,
+  type Frame,
+  type FrameInfo,
+} from '@spillway/wire'
 import type { FailedRows } from './runner.ts'
 import type { Pipeline, PipelineInput } from './pipeline.ts'
 
@@ -86,14 +94,16 @@ export class EventSource implements Source {
   }
 }
 
-/** Frames of a topic link. A frame of another release is taken where it has the columns that the stage reads, and is a dead letter otherwise. */
+/** Frames of a topic link. A frame of another release is taken where its rows were made as this one makes them, and its rows are dead letters otherwise. */
 export class FrameSource implements Source {
   private readonly stage: string
+  private readonly schema: string
   private readonly maxRows: number
 
-  constructor(stage: string, maxRows: number) {
-    this.stage = stage
-    this.maxRows = maxRows
+  constructor(options: { readonly stage: string; readonly schema: string; readonly maxRows: number }) {
+    this.stage = options.stage
+    this.schema = options.schema
+    this.maxRows = options.maxRows
   }
 
   decode(slice: Slice): Decoded {
@@ -102,11 +112,17 @@ export class FrameSource implements Source {
     let rows = 0
     let consumed = 0
     for (; consumed < slice.records.count; consumed++) {
-      let batch: Batch
+      let frame: Frame
       try {
-        batch = decodeFrame(bytesAt(slice.records.values, consumed)).batch
+        frame = decodeFrame(bytesAt(slice.records.values, consumed))
       } catch (error) {
         failures.push(this.unreadable(slice, consumed, MeshError.from(error)))
+        continue
+      }
+      const { batch, info } = frame
+      if (info.schema !== this.schema) {
+        const error = otherSchema(info)
+        failures.push({ stage: this.stage, batch, errors: new Array<MeshError>(batch.rowCount).fill(error) })
         continue
       }
       if (consumed > 0 && (rows + batch.rowCount > this.maxRows || !sameColumns(batches[0], batch))) break
@@ -129,6 +145,14 @@ export class FrameSource implements Source {
     })
     return { stage: this.stage, batch: { rowCount: 1, meta, columns: new Map() }, errors: [error] }
   }
+}
+
+/** Rows that were made with other features or fields: what a column means may have changed, though its name and type have not. */
+export function otherSchema({ release, schema }: FrameInfo): MeshError {
+  return new MeshError(
+    'FAILED_PRECONDITION',
+    `the row was made by release ${release} with other features or fields (schema ${schema}): give its event again`,
+  )
 }
 
 function sameColumns(a: Batch | undefined, b: Batch): boolean {

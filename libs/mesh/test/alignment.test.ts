@@ -61,18 +61,30 @@ describe('Alignment', () => {
   test('an idle lane holds nobody', async () => {
     const alignment = aligned(50)
     alignment.add('labels/0')
+    alignment.markBacklog('labels/0', false)
     expect(await alignment.admit('transactions/0', times(100), never)).toBe(1)
   })
 
-  test('a lane that is known to be behind is not taken for an idle one', async () => {
-    const alignment = aligned(50)
+  test('a lane of whose backlog nothing is known, or that has one, is not taken for an idle one', async () => {
+    const alignment = aligned(20)
     alignment.add('labels/0')
-    const behind = setInterval(() => alignment.markBehind('labels/0'), 10)
     const waiting = alignment.admit('transactions/0', times(100), never)
-    const outcome = await Promise.race([waiting, new Promise((resolve) => setTimeout(resolve, 200, 'held'))])
-    clearInterval(behind)
-    expect(outcome).toBe('held')
+    const held = (): Promise<unknown> => Promise.race([waiting, new Promise((resolve) => setTimeout(resolve, 100, 'held'))])
+    expect(await held()).toBe('held')
+    alignment.markBacklog('labels/0', true)
+    expect(await held()).toBe('held')
+    alignment.markBacklog('labels/0', false)
     expect(await waiting).toBe(1)
+  })
+
+  test('an event ahead of the clock counts as one of now', async () => {
+    const alignment = aligned()
+    const now = Date.now() / day
+    alignment.add('labels/0')
+    alignment.done('labels/0', (now - 1) * day)
+    expect(await alignment.admit('transactions/0', times(now + 100), never)).toBe(1)
+    alignment.done('transactions/0', (now + 100) * day)
+    expect(await alignment.admit('labels/0', times(now), never)).toBe(1)
   })
 
   test('a lane that is given up holds nobody', async () => {

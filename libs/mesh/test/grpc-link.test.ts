@@ -89,6 +89,18 @@ describe('a gRPC link', () => {
     await expect(other.run(rows(['a']), stream)).rejects.toMatchObject({ code: 'NOT_FOUND' })
   })
 
+  test('a process with other features refuses the rows', async () => {
+    const server = new GrpcServer({
+      port: 0,
+      services: [meshService(() => runnerOf((each) => through('done', each), {}), { ...frame, schema: 'other' })],
+      telemetry,
+    })
+    await server.start()
+    const runner = new GrpcRunner({ channel: await channelTo(server.port), pipeline: 'test', stage: 'stage', frame })
+    await expect(runner.run(rows(['a']), stream)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+    await server.drain()
+  })
+
   test('a process that is away is UNAVAILABLE', async () => {
     const server = new GrpcServer({ port: 0, services: [], telemetry })
     await server.start()

@@ -82,6 +82,21 @@ describe('a pipeline file', () => {
       /^p\.yaml:11: outputs\.predictions\.include\[0\]: .*"name".*visit_id, user, age, clicks/,
     ],
     [
+      'an included field that predictions have themselves',
+      minimal.replace('clicks: integer', 'clicks: integer, score: number') + 'outputs: { predictions: { include: [score] } }\n',
+      /^p\.yaml:11: outputs\.predictions\.include\[0\]: predictions have a "score" of their own/,
+    ],
+    [
+      'another name for a link that there is not',
+      minimal + 'topics: { feature: x }\n',
+      /^p\.yaml:11: topics\.feature: .*choose among features, scored/,
+    ],
+    [
+      'an internal topic that is an output too',
+      minimal + 'topics: { features: predictions }\n',
+      /^p\.yaml:11: topics\.features: topic "predictions" is taken/,
+    ],
+    [
       'two users of one topic',
       minimal + 'outputs: { alerts: { topic: visits } }\n',
       /^p\.yaml:11: outputs\.alerts\.topic: topic "visits" is taken by inputs\.visits/,

@@ -31,7 +31,10 @@ type Process = (batch: Batch) => StageResult | Promise<StageResult>
 /** A segment over one stage: over events of an input, or over the frames of a topic link. */
 async function start(topic: 'events' | 'test.frames', process: Process, pipeline: Pipeline = pipelineOf()): Promise<void> {
   const input = topic === 'events' ? pipeline.inputs.get('events')! : undefined
-  const source = input === undefined ? new FrameSource('stage', 1000) : new EventSource(pipeline, input, 'stage')
+  const source =
+    input === undefined
+      ? new FrameSource({ stage: 'stage', schema: frame.schema, maxRows: 1000 })
+      : new EventSource(pipeline, input, 'stage')
   segment = new Segment({
     plan: {
       name: 'segment',
@@ -242,6 +245,22 @@ describe('frames of a topic link', () => {
     )
     expect((await landed('predictions', 4)).map(({ value }) => value.toString())).toEqual(['a', 'b', 'c', 'd'])
     expect(seen).toEqual([rows(['a', 'b']), other, rows(['d'])].flatMap(rowsOf))
+  })
+
+  test('made with other features are dead letters, never taken for this release’s', async () => {
+    await start('test.frames', (batch) => through('predictions', batch))
+    const older = encodeFrame(rows(['b', 'c']), { ...frame, schema: 'other', release: '0' })
+    await bus.publish(
+      'test.frames',
+      recordsOf([encodeFrame(rows(['a']), frame), older, encodeFrame(rows(['d']), frame)].map((value) => ({ value }))),
+    )
+    expect((await landed('predictions', 2)).map(({ value }) => value.toString())).toEqual(['a', 'd'])
+    const letters = await landed('test.dead-letters', 2)
+    expect(letters.map(({ headers }) => [headers['spillway-event-id'], headers['spillway-code']])).toEqual([
+      ['b', 'FAILED_PRECONDITION'],
+      ['c', 'FAILED_PRECONDITION'],
+    ])
+    expect(letters[0]!.headers['spillway-message']).toContain('release 0')
   })
 })
 

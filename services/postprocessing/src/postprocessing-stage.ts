@@ -53,11 +53,10 @@ function flags(values: Float64Array | Uint8Array, holds: (value: number) => bool
 }
 
 function outputFields(pipeline: Pipeline): readonly OutputField[] {
-  const timestamps = new Set(
-    [...pipeline.inputs.values()].flatMap(({ definition }) =>
-      Object.entries(definition.fields).flatMap(([name, { type }]) => (type === 'timestamp' ? [name] : [])),
-    ),
-  )
+  const written = new Map<string, NonNullable<OutputField['as']>>()
+  for (const { definition } of pipeline.inputs.values())
+    for (const [name, { type }] of Object.entries(definition.fields))
+      if (type === 'timestamp' || type === 'boolean') written.set(name, type)
   const own: readonly OutputField[] = [
     { name: 'id', source: { meta: 'ids' } },
     { name: 'event_time', source: { meta: 'eventTimesMs' }, as: 'timestamp' },
@@ -68,9 +67,10 @@ function outputFields(pipeline: Pipeline): readonly OutputField[] {
     { name: 'degraded', source: { column: 'degraded' } },
     { name: 'model_version', source: { column: 'model_version' } },
   ]
-  const included = pipeline.predictions.include.map((name): OutputField =>
-    timestamps.has(name) ? { name, source: { column: name }, as: 'timestamp' } : { name, source: { column: name } },
-  )
+  const included = pipeline.predictions.include.map((name): OutputField => {
+    const as = written.get(name)
+    return { name, source: { column: name }, ...(as === undefined ? {} : { as }) }
+  })
   return [...own, ...included]
 }
 

@@ -67,14 +67,16 @@ export class HistoryDatabase {
       this.database.exec('COMMIT')
     } catch (thrown) {
       if (this.database.isTransaction) this.database.exec('ROLLBACK')
-      throw new MeshError('UNAVAILABLE', `feature store: ${(thrown as Error).message}`, { cause: thrown })
+      throw unavailable(thrown)
     }
   }
 
   /** @throws MeshError FAILED_PRECONDITION where it is stored with another count of values */
   historyId({ name, valueCount, retentionMs }: HistorySettings): number {
-    this.statements.addHistory.run(name, valueCount, retentionMs)
-    const row = this.statements.history.get(name)!
+    const row = reading(() => {
+      this.statements.addHistory.run(name, valueCount, retentionMs)
+      return this.statements.history.get(name)!
+    })
     if (row['value_count'] !== valueCount)
       throw new MeshError(
         'FAILED_PRECONDITION',
@@ -84,7 +86,7 @@ export class HistoryDatabase {
   }
 
   settings(historyId: number): HistorySettings {
-    const row = this.statements.settings.get(historyId)
+    const row = reading(() => this.statements.settings.get(historyId))
     if (row === undefined) throw new MeshError('DATA_LOSS', `the journal names history ${historyId}, which the feature store does not know`)
     return { name: row['name'] as string, valueCount: row['value_count'] as number, retentionMs: row['retention_ms'] as number }
   }
@@ -97,8 +99,10 @@ export class HistoryDatabase {
     }
     let id = partitions.get(partition)
     if (id === undefined) {
-      const stored = this.statements.origin.get(topic, partition)
-      id = stored === undefined ? Number(this.statements.addOrigin.run(topic, partition).lastInsertRowid) : (stored['id'] as number)
+      id = reading(() => {
+        const stored = this.statements.origin.get(topic, partition)
+        return stored === undefined ? Number(this.statements.addOrigin.run(topic, partition).lastInsertRowid) : (stored['id'] as number)
+      })
       partitions.set(partition, id)
     }
     return id
@@ -106,7 +110,7 @@ export class HistoryDatabase {
 
   /** Fills in what is stored of the key; leaves an unknown one empty. */
   load(history: KeyHistory): void {
-    const row = this.statements.load.get(history.historyId, history.key)
+    const row = reading(() => this.statements.load.get(history.historyId, history.key))
     if (row === undefined) return
     history.rowId = row['id'] as number
     history.unpack(row['packed'] as Uint8Array)
@@ -136,4 +140,18 @@ export class HistoryDatabase {
   close(): void {
     this.database.close()
   }
+}
+
+/** A disk that is full or failing is the store being away: the slice must wait, not become dead letters. */
+function reading<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (thrown) {
+    throw unavailable(thrown)
+  }
+}
+
+function unavailable(thrown: unknown): MeshError {
+  if (thrown instanceof MeshError) return thrown
+  return new MeshError('UNAVAILABLE', `feature store: ${(thrown as Error).message}`, { cause: thrown })
 }
