@@ -10,7 +10,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rounds: { type: 'string', default: '5' },
-    transactions: { type: 'string', default: '300000' },
+    transactions: { type: 'string', default: '165000' },
     minutes: { type: 'string', default: '10' },
   },
 })
