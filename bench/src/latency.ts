@@ -40,7 +40,7 @@ export async function benchLatency(brokers: readonly string[], rounds: number): 
   })
 }
 
-export async function measure(system: System, brokers: readonly string[]): Promise<readonly number[]> {
+async function measure(system: System, brokers: readonly string[]): Promise<readonly number[]> {
   const run = `latency-${system}-${Date.now()}`
   const topics = { transactions: `${run}.transactions`, labels: `${run}.labels` }
   const client = new KafkaBus({ brokers, clientId: 'latency' })
