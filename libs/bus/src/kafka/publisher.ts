@@ -136,24 +136,30 @@ export class Publisher {
 
   /** Resolves when every parcel is in the log or was refused. */
   async #deliver(parcels: readonly Parcel[]): Promise<void> {
+    const left = await this.#attempt(parcels)
+    if (left.length > 0) await this.#startOver(left)
+  }
+
+  /** Gives what is not in the log because the broker no longer knows the producer: only that may be sent under a new identity. */
+  async #attempt(parcels: readonly Parcel[]): Promise<readonly Parcel[]> {
     try {
       const batches = parcels.map(({ sequenced }) => sequenced)
       const baseOffsets = await this.#patiently(() => produce(this.#open.cluster, this.#identity!, batches), 'publishing')
       for (const [i, { shares }] of parcels.entries()) this.#settle(shares, baseOffsets[i]!)
+      return []
     } catch (error) {
       if (error instanceof MeshError && error.code === 'UNAVAILABLE') throw error
-      if (unrecognised.has(protocolType(error) ?? '')) {
-        await this.#startOver(parcels)
-        return
-      }
       const [only] = parcels
-      if (parcels.length === 1 && only !== undefined) {
-        this.#sequences.giveBack(only.sequenced)
-        this.#refuse(only.shares, error)
-        return
+      if (parcels.length > 1 || only === undefined) {
+        // One partition's batch was refused: each by itself tells which, and those that were taken are recognised by their sequence.
+        const left: Parcel[] = []
+        for (const parcel of parcels) left.push(...(await this.#attempt([parcel])))
+        return left
       }
-      // One partition's batch was refused: each by itself tells which, and those that were taken are recognised by their sequence.
-      for (const parcel of parcels) await this.#deliver([parcel])
+      if (unrecognised.has(protocolType(error) ?? '')) return parcels
+      this.#sequences.giveBack(only.sequenced)
+      this.#refuse(only.shares, error)
+      return []
     }
   }
 
