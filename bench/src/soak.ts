@@ -1,3 +1,4 @@
+// Started by main.ts: `node --max-semi-space-size=16 bench/src/soak.ts MINUTES`.
 import { EmbeddedBus } from '@spillway/bus'
 import { fullSize, SimulationPlayer } from '@spillway/example-fraud'
 import { mkdtempSync } from 'node:fs'
@@ -10,7 +11,7 @@ import { figures, writeResult } from './rounds.ts'
 const mib = 2 ** 20
 
 /** The whole mesh in one process on the embedded bus at a steady rate: is its resident memory bounded and flat? */
-export async function benchSoak(minutes: number, perSecond: number): Promise<void> {
+async function benchSoak(minutes: number, perSecond: number): Promise<void> {
   const pipeline = await fraudPipeline('soak', { transactions: 'transactions', labels: 'labels' }, { escalations: 'topic' })
   const host = fraudHost(pipeline, { kind: 'embedded', path: join(mkdtempSync(join(tmpdir(), 'spillway-soak-')), 'bus.db') })
   await host.start(AbortSignal.timeout(60_000))
@@ -43,3 +44,6 @@ export async function benchSoak(minutes: number, perSecond: number): Promise<voi
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
 }
+
+await benchSoak(Number(process.argv[2]), 1000)
+process.exit(0)
