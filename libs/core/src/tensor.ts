@@ -1,4 +1,4 @@
-import { type BytesColumn, bytesCount, concatBytes, sliceBytes, takeBytes, textColumn } from './bytes-column.ts'
+import { type BytesColumn, concatBytes, sliceBytes, takeBytes, textColumn } from './bytes-column.ts'
 import { allocate, type Datatype, type FixedData, type FixedDatatype } from './datatype.ts'
 import { MeshError } from './error.ts'
 
@@ -26,14 +26,21 @@ export interface ColumnType {
 /** The columns that a stage or model reads or writes, by name. */
 export type Signature = ReadonlyMap<string, ColumnType>
 
+/** Whether a column of type `given` can stand where `expected` is asked for. */
+export function fitsType(given: ColumnType, expected: ColumnType): boolean {
+  if (given.datatype !== expected.datatype || given.rowShape.length !== expected.rowShape.length) return false
+  return expected.rowShape.every((size, i) => size === given.rowShape[i] || size === -1 || given.rowShape[i] === -1)
+}
+
+/** As messages show it: `FP32 [rows, 15]`. */
+export function typeText({ datatype, rowShape }: ColumnType): string {
+  return `${datatype} [${['rows', ...rowShape.map((size) => (size === -1 ? 'any' : size))].join(', ')}]`
+}
+
 export function elementCount(shape: readonly number[]): number {
   let count = 1
   for (const size of shape) count *= size
   return count
-}
-
-export function tensorElementCount(tensor: Tensor): number {
-  return tensor.datatype === 'BYTES' ? bytesCount(tensor.data) : tensor.data.length
 }
 
 /** Checks that data and shape agree. @throws MeshError INVALID_ARGUMENT naming both counts. */

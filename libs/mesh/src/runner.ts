@@ -1,4 +1,4 @@
-import { type Batch, concatBatches, MeshError, type Stage, type StageContext, takeRows } from '@spillway/core'
+import { type Batch, concatBatches, fitsType, MeshError, type Stage, type StageContext, takeRows, typeText } from '@spillway/core'
 import { batchSpan, type MeshMetrics, type Telemetry } from '@spillway/telemetry'
 
 /** Rows that failed at one stage, as that stage was given them: row i failed with `errors[i]`. */
@@ -33,12 +33,17 @@ export class StageRunner implements Runner {
   constructor(options: { stage: Stage; exits: ReadonlyMap<string, Exit>; telemetry: Telemetry; metrics: MeshMetrics }) {
     this.stage = options.stage
     this.exits = options.exits
+    for (const port of Object.keys(this.stage.ports))
+      if (!this.exits.has(port)) throw new MeshError('INTERNAL', `port "${port}" of stage ${this.stage.name} leads nowhere`)
     this.telemetry = options.telemetry
     this.metrics = options.metrics
   }
 
   async run(batch: Batch, context: StageContext): Promise<RunResult> {
     if (batch.rowCount === 0) return { outputs: new Map(), failures: [] }
+    const unfit = this.unfit(batch)
+    if (unfit !== undefined)
+      return { outputs: new Map(), failures: [{ stage: this.stage.name, batch, errors: new Array<MeshError>(batch.rowCount).fill(unfit) }] }
     const startedMs = performance.now()
     const { ports, failures } = await batchSpan(
       this.telemetry,
@@ -51,6 +56,18 @@ export class StageRunner implements Runner {
     const parts = [...ports].filter(([, part]) => part.rowCount > 0)
     const results = await Promise.all(parts.map(([port, part]) => this.leave(port, part, context)))
     return mergeResults([...results, { outputs: new Map(), failures }])
+  }
+
+  /** Why the stage cannot read this batch: a frame or a caller may have other columns than it was made for. */
+  private unfit(batch: Batch): MeshError | undefined {
+    for (const [name, expected] of this.stage.accepts) {
+      const column = batch.columns.get(name)
+      const given = column && { datatype: column.datatype, rowShape: column.shape.slice(1) }
+      if (given !== undefined && fitsType(given, expected)) continue
+      const found = given === undefined ? 'and the rows have none' : `and the rows have ${typeText(given)}`
+      return new MeshError('FAILED_PRECONDITION', `stage ${this.stage.name} reads column "${name}" as ${typeText(expected)}, ${found}`)
+    }
+    return undefined
   }
 
   private async leave(port: string, batch: Batch, context: StageContext): Promise<RunResult> {

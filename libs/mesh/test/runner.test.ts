@@ -1,7 +1,8 @@
-import { type Batch, MeshError, type StageContext, takeRows } from '@spillway/core'
+import { type Batch, type ColumnType, MeshError, type Stage, type StageContext, takeRows } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
 import { inSourceOrder } from '../src/mod.ts'
-import { never, rows, runnerOf, through } from './fixture.ts'
+import { StageRunner } from '../src/runner.ts'
+import { metrics, never, rows, runnerOf, stageOf, telemetry, through } from './fixture.ts'
 
 const stream: StageContext = { signal: never, mode: 'stream' }
 const out = { done: { kind: 'topic', topic: 'out' } } as const
@@ -54,6 +55,35 @@ describe('a stage that throws', () => {
       out,
     )
     await expect(runner.run(rows(letters), { signal: gone, mode: 'stream' })).rejects.toThrow('aborted')
+  })
+})
+
+describe('what a stage declares', () => {
+  const declared = (change: Partial<Stage>): StageRunner =>
+    new StageRunner({
+      stage: { ...stageOf((batch) => through('done', batch)), ...change },
+      exits: new Map(Object.entries(out)),
+      telemetry,
+      metrics,
+    })
+
+  test.each<[string, ColumnType, RegExp]>([
+    ['more', { datatype: 'FP32', rowShape: [3] }, /reads column "more" as FP32 \[rows, 3\], and the rows have none/],
+    ['event', { datatype: 'FP32', rowShape: [] }, /reads column "event" as FP32 \[rows\], and the rows have BYTES \[rows\]/],
+  ])('column %s is held against the rows: those of another type fail, and are never guessed at', async (name, type, message) => {
+    const { outputs, failures } = await declared({ accepts: new Map([[name, type]]) }).run(rows(['a', 'b']), stream)
+    expect(outputs.size).toBe(0)
+    expect(failures.flatMap(({ errors }) => errors.map(({ code }) => code))).toEqual(['FAILED_PRECONDITION', 'FAILED_PRECONDITION'])
+    expect(failures[0]!.errors[0]!.message).toMatch(message)
+  })
+
+  test('rows that fit go through', async () => {
+    const runner = declared({ accepts: new Map([['event', { datatype: 'BYTES', rowShape: [] }]]) })
+    expect((await runner.run(rows(['a']), stream)).outputs.get('out')?.rowCount).toBe(1)
+  })
+
+  test('a port that leads nowhere is refused when the stage is joined, not at its first row', () => {
+    expect(() => declared({ ports: { done: new Map(), lost: new Map() } })).toThrow('port "lost" of stage stage leads nowhere')
   })
 })
 

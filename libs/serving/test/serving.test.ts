@@ -6,7 +6,7 @@ import { GrpcChannel, GrpcServer } from '@spillway/rpc'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { inference, toRawTensors } from '@spillway/wire'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { checkSignature, inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '../src/mod.ts'
+import { inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '../src/mod.ts'
 import { logistic, logisticModel, mlpModel, onnxModel, writeModel } from './onnx-builder.ts'
 
 const signal = new AbortController().signal
@@ -273,29 +273,5 @@ describe('the Open Inference Protocol', () => {
     const error = await refusal(channel.unary(modelInfer, make()))
     expect(error.code).toBe('INVALID_ARGUMENT')
     expect(error.message).toMatch(expected)
-  })
-})
-
-describe('a signature check', () => {
-  const vector = { datatype: 'FP32', rowShape: [3] } as const
-  const score = { datatype: 'FP32', rowShape: [1] } as const
-  const signature = { inputs: new Map([['features', vector]]), outputs: new Map([['score', score]]) }
-
-  test('passes what fits', () => {
-    checkSignature('m', signature, { inputs: new Map([['features', vector]]), outputs: ['score'] })
-  })
-
-  test.each([
-    [
-      'width',
-      new Map([['features', { datatype: 'FP32', rowShape: [15] } as const]]),
-      ['score'],
-      /takes input "features" as FP32 \[rows, 3\].*gives "features" as FP32 \[rows, 15\]/,
-    ],
-    ['datatype', new Map([['features', { datatype: 'FP64', rowShape: [3] } as const]]), ['score'], /FP32 \[rows, 3\].*FP64 \[rows, 3\]/],
-    ['name', new Map([['x', vector]]), ['score'], /takes input "features".*gives "x" as FP32 \[rows, 3\]/],
-    ['output', new Map([['features', vector]]), ['label'], /reads output "label".*gives "score" as FP32 \[rows, 1\]/],
-  ])('says what differs in %s', (_what, inputs, outputs, expected) => {
-    expect(() => checkSignature('m', signature, { inputs, outputs })).toThrow(expected)
   })
 })

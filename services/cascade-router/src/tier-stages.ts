@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import { type Clock, MeshError, type Stage } from '@spillway/core'
+import { type Clock, fitsType, MeshError, type Stage, typeText } from '@spillway/core'
 import { type Pipeline, tierStage } from '@spillway/mesh'
 import type { ModelClient, ModelSignature } from '@spillway/serving'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
@@ -95,12 +95,11 @@ class SignatureCheck {
         'input',
         `it needs ${inputs.size} inputs (${[...inputs.keys()].join(', ')}), and a pipeline gives one, the feature vector`,
       )
-    const { datatype, rowShape } = inputs.get(tensor)!
-    const width = rowShape.length === 1 ? rowShape[0]! : Number.NaN
-    if (datatype !== 'FP32' || (width !== vector.width && width !== -1))
+    const type = inputs.get(tensor)!
+    if (!fitsType(vector.type, type))
       throw this.wrong(
         'input',
-        `its input "${tensor}" is ${datatype} [rows, ${rowShape.join(', ')}], and the pipeline gives FP32 [rows, ${vector.width}] (${vector.names.join(', ')})`,
+        `its input "${tensor}" is ${typeText(type)}, and the pipeline gives ${typeText(vector.type)} (${vector.names.join(', ')})`,
       )
     return { tensor, column: vector.column }
   }
