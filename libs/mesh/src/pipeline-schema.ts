@@ -1,7 +1,6 @@
 import { type CascadeDefinition, cascadeSchema } from '@spillway/cascade'
-import { parseDurationMs } from '@spillway/core'
 import { type FeaturesDefinition, featuresSchema } from '@spillway/features'
-import { type InputDefinition, inputSchema } from '@spillway/wire'
+import { durationSchema, type InputDefinition, inputSchema } from '@spillway/wire'
 import { z } from 'zod'
 
 const nameSchema = z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'use lower-case letters, digits and hyphens, as in fraud or click-through')
@@ -10,15 +9,6 @@ const nameSchema = z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'use lower-case lett
 const topicSchema = z
   .string()
   .regex(/^[a-zA-Z0-9._-]{1,249}$/, 'a topic name has letters, digits, dots, underscores and hyphens, at most 249 of them')
-
-const durationSchema = z.string().transform((text, context) => {
-  try {
-    return parseDurationMs(text)
-  } catch (error) {
-    context.addIssue({ code: 'custom', message: (error as Error).message })
-    return z.NEVER
-  }
-})
 
 const linkSchema = z.enum(['local', 'grpc', 'topic'])
 

@@ -28,7 +28,7 @@ export interface SegmentOptions {
 interface Parked {
   readonly firstOffset: bigint
   readonly batch: Batch
-  readonly slice: Slice
+  readonly recordCount: number
 }
 
 /**
@@ -179,8 +179,8 @@ export class Segment implements Component {
     const lane = laneOf(slice)
     const parked = this.parked.get(lane)
     this.parked.delete(lane)
-    if (parked !== undefined && parked.firstOffset === slice.offsets[0]! && parked.slice.offsets.length <= slice.offsets.length)
-      return { batch: parked.batch, failures: [], consumed: parked.slice.offsets.length }
+    if (parked !== undefined && parked.firstOffset === slice.offsets[0]! && parked.recordCount <= slice.offsets.length)
+      return { batch: parked.batch, failures: [], consumed: parked.recordCount }
     return source.decode(slice, this.options.clock.nowMs())
   }
 
@@ -193,10 +193,9 @@ export class Segment implements Component {
     const nextOffset = batch.meta.offsets[admitted]!
     const consumed = slice.offsets.indexOf(nextOffset)
     const left = sliceBatch(batch, admitted, batch.rowCount)
-    const leftSlice = { ...slice, offsets: slice.offsets.subarray(consumed, decoded.consumed) }
     const { now, later } = splitFailures(decoded.failures, nextOffset)
     // Rows that could not be read stay with their neighbours: parked only where none is left behind.
-    if (later === 0) this.parked.set(laneOf(slice), { firstOffset: nextOffset, batch: left, slice: leftSlice })
+    if (later === 0) this.parked.set(laneOf(slice), { firstOffset: nextOffset, batch: left, recordCount: decoded.consumed - consumed })
     return { batch: sliceBatch(batch, 0, admitted), failures: now, consumed }
   }
 

@@ -61,7 +61,8 @@ const fieldSchema = z.preprocess(
     }),
 )
 
-const durationSchema = z.string().transform((text, context) => {
+/** A duration as text (`5m`), in ms. */
+export const durationSchema: z.ZodType<number> = z.string().transform((text, context) => {
   try {
     return parseDurationMs(text)
   } catch (error) {
