@@ -59,8 +59,18 @@ export class TestProcess {
 
 /** A `spillway` process. */
 export class SpillwayProcess extends TestProcess {
+  private readonly args: readonly string[]
+  private readonly cwd: string
+
   constructor(args: readonly string[], cwd: string) {
     super(args.slice(0, 2).join(' '), node, [cli, ...args], { cwd })
+    this.args = args
+    this.cwd = cwd
+  }
+
+  /** The same command once more. */
+  again(): SpillwayProcess {
+    return new SpillwayProcess(this.args, this.cwd)
   }
 }
 
