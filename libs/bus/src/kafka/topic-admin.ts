@@ -29,9 +29,9 @@ export class KafkaTopicAdmin implements TopicAdmin {
         configEntries: this.#configEntries(settings),
       }))
       // False where another process was faster; what it made is checked as what was there before.
-      await this.#request(`creating topics ${missing.map(({ name }) => name).join(', ')}`, () =>
-        this.#admin.createTopics({ topics: created, waitForLeaders: true }),
-      )
+      const what = `creating topics ${missing.map(({ name }) => name).join(', ')}`
+      await this.#request(what, () => this.#admin.createTopics({ topics: created, waitForLeaders: true }), true)
+      await this.#request(what, () => this.#admin.fetchTopicMetadata({ topics: missing.map(({ name }) => name) }), true)
     }
     for (const { name, partitions } of topics) {
       const found = existing.get(name) ?? (await this.describe(name))?.partitions
@@ -81,14 +81,15 @@ export class KafkaTopicAdmin implements TopicAdmin {
       .toSorted((a, b) => a.partition - b.partition)
   }
 
-  async #request<T>(what: string, request: () => Promise<T>): Promise<T> {
+  /** @param created a topic that was just made may be unknown for a moment, until the broker that is asked has heard of it */
+  async #request<T>(what: string, request: () => Promise<T>, created = false): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
         return await request()
       } catch (error) {
-        if (protocolType(error) === 'UNKNOWN_TOPIC_OR_PARTITION')
-          throw new MeshError('NOT_FOUND', `${what}: the topic does not exist`, { cause: error, field: 'topic' })
-        if (!isBrokerAway(error) || attempt === attempts) throw kafkaError(error, what)
+        const unknown = protocolType(error) === 'UNKNOWN_TOPIC_OR_PARTITION'
+        if (unknown && !created) throw new MeshError('NOT_FOUND', `${what}: the topic does not exist`, { cause: error, field: 'topic' })
+        if ((!unknown && !isBrokerAway(error)) || attempt === attempts) throw kafkaError(error, what)
         await pause(backoffMs(attempt, 1000), new AbortController().signal)
       }
     }
