@@ -1,9 +1,10 @@
 import { defineConfig } from 'vitest/config'
 
-/** Tests that need a broker: Kafka is started once for all of them. */
+/** Tests that need a broker: one Kafka and one Redis are started for all of them. */
 const broker = [
   'libs/bus/test/kafka.test.ts',
   'libs/bus/test/kafka-faults.test.ts',
+  'test/brokers/redis.test.ts',
   'test/checker/read-kafka.test.ts',
   'test/e2e/multi-process.test.ts',
 ]

@@ -1,2 +1,3 @@
 export * from './kafka.ts'
+export * from './redis.ts'
 export * from './shared.ts'

@@ -1,17 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { closeSync, openSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { untilAnswers } from './ready.ts'
+import { freePorts, Supervised } from './supervised.ts'
 
 const host = '127.0.0.1'
-
-/** Starts Java, says its process id, and kills it when our end of the pipe closes, however we ended: Java itself does not watch for that. */
-const supervisor = '"$@" >&2 & child=$!; echo $child; cat >/dev/null; kill -9 $child 2>/dev/null; wait $child'
 
 const loggingConfiguration = `rootLogger.level = WARN
 rootLogger.appenderRef.stderr.ref = stderr
@@ -21,18 +14,6 @@ appender.stderr.target = SYSTEM_ERR
 appender.stderr.layout.type = PatternLayout
 appender.stderr.layout.pattern = %d{ISO8601} %p %c{1} %m%n
 `
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer())
-  const ports: number[] = []
-  for (const server of servers) {
-    server.listen(0, host)
-    await once(server, 'listening')
-    ports.push((server.address() as { port: number }).port)
-  }
-  await Promise.all(servers.map(async (server) => new Promise((closed) => server.close(closed))))
-  return ports
-}
 
 /** One KRaft node on free ports. The start of an offset or transaction topic of 50 partitions is most of the time to readiness; 4 are enough. */
 function serverProperties(port: number, controllerPort: number, folder: string): string {
@@ -66,8 +47,7 @@ export class NativeKafka {
   readonly brokers: readonly string[]
   readonly #jars: string
   readonly #folder: string
-  #supervisor: ChildProcess | undefined
-  #javaPid: number | undefined
+  #process: Supervised | undefined
 
   private constructor(jars: string, folder: string, port: number) {
     this.#jars = jars
@@ -77,11 +57,11 @@ export class NativeKafka {
 
   static async start(jars: string): Promise<NativeKafka> {
     const folder = await mkdtemp(join(tmpdir(), 'spillway-kafka-'))
-    const [port, controllerPort] = (await freePorts(2)) as [number, number]
+    const [port, controllerPort] = (await freePorts(2, host)) as [number, number]
     await writeFile(join(folder, 'log4j2.properties'), loggingConfiguration)
     await writeFile(join(folder, 'server.properties'), serverProperties(port, controllerPort, folder))
     const broker = new NativeKafka(jars, folder, port)
-    const formatted = broker.#java('256m', [
+    const formatting = await broker.#java('256m', [
       'kafka.tools.StorageTool',
       'format',
       '-t',
@@ -89,17 +69,15 @@ export class NativeKafka {
       '-c',
       join(folder, 'server.properties'),
     ])
-    await broker.#pid(formatted)
     // The supervisor waits for us: with its input closed it would kill the formatting half way, so the data folder tells.
     await broker.#until(async () => (await readFile(join(folder, 'data', 'meta.properties'), 'utf8')).includes('cluster.id'), 20_000)
-    formatted.stdin?.end()
+    await formatting.kill()
     await broker.#launch()
     return broker
   }
 
-  #java(heap: string, args: readonly string[]): ChildProcess {
-    const log = openSync(join(this.#folder, 'broker.log'), 'a')
-    const java = [
+  async #java(heap: string, args: readonly string[]): Promise<Supervised> {
+    const command = [
       'java',
       '-Xms128m',
       `-Xmx${heap}`,
@@ -108,15 +86,7 @@ export class NativeKafka {
       join(this.#jars, '*'),
       ...args,
     ]
-    const child = spawn('sh', ['-c', supervisor, 'kafka', ...java], { stdio: ['pipe', 'pipe', log] })
-    closeSync(log)
-    return child
-  }
-
-  async #pid(child: ChildProcess): Promise<number> {
-    const lines = createInterface(child.stdout!)
-    const [line] = (await once(lines, 'line')) as [string]
-    return Number(line)
+    return Supervised.start({ command, logFile: join(this.#folder, 'broker.log') })
   }
 
   async #until(condition: () => Promise<boolean>, timeoutMs: number): Promise<void> {
@@ -129,8 +99,7 @@ export class NativeKafka {
   }
 
   async #launch(): Promise<void> {
-    this.#supervisor = this.#java('1g', ['kafka.Kafka', join(this.#folder, 'server.properties')])
-    this.#javaPid = await this.#pid(this.#supervisor)
+    this.#process = await this.#java('1g', ['kafka.Kafka', join(this.#folder, 'server.properties')])
     try {
       await untilAnswers(this.brokers, 60_000)
     } catch (error) {
@@ -145,14 +114,8 @@ export class NativeKafka {
 
   /** `kill -9`. */
   async kill(): Promise<void> {
-    const supervisorProcess = this.#supervisor
-    if (supervisorProcess === undefined || this.#javaPid === undefined) return
-    process.kill(this.#javaPid, 'SIGKILL')
-    this.#supervisor = undefined
-    this.#javaPid = undefined
-    const exited = once(supervisorProcess, 'exit')
-    supervisorProcess.stdin?.end()
-    await exited
+    await this.#process?.kill()
+    this.#process = undefined
   }
 
   /** Starts it again on the same ports and data, killing it first where it runs. */

@@ -1,10 +1,13 @@
 import { inject } from 'vitest'
 import { type KafkaBroker, type SkippedBroker, startKafka } from './kafka.ts'
+import { type RedisServer, startRedis } from './redis.ts'
 
 declare module 'vitest' {
   export interface ProvidedContext {
     /** The run's one broker, where `global-setup.ts` is a global set-up. */
     kafka: { readonly brokers: readonly string[] } | SkippedBroker
+    /** The run's one Redis server, likewise. */
+    redis: { readonly url: string } | SkippedBroker
   }
 }
 
@@ -14,4 +17,12 @@ export async function sharedKafka(): Promise<KafkaBroker | SkippedBroker> {
   if (provided === undefined) return startKafka()
   if ('skipped' in provided) return provided
   return { brokers: provided.brokers, stop: async () => {} }
+}
+
+/** As `sharedKafka`. All the files of a run see the same database: give each test a key prefix of its own. */
+export async function sharedRedis(): Promise<RedisServer | SkippedBroker> {
+  const provided: { readonly url: string } | SkippedBroker | undefined = inject('redis')
+  if (provided === undefined) return startRedis()
+  if ('skipped' in provided) return provided
+  return { url: provided.url, stop: async () => {} }
 }
