@@ -11,7 +11,7 @@ import type {
   TopicAdmin,
 } from '@spillway/bus'
 import { MeshError } from '@spillway/core'
-import type { FeaturePlan, HistoryRead, HistoryStore, HistoryWrite, PackedHistory } from '@spillway/features'
+import type { FeaturePlan, HistoryRead, HistoryStore, HistoryWrite, Owner, PackedHistory } from '@spillway/features'
 
 /** What becomes of a slice's outputs in the hands of a bus that does not keep its promise. */
 export type Mishandling = (slice: Slice, outputs: Outputs, bus: Bus) => Promise<Outputs> | Outputs
@@ -129,7 +129,19 @@ export class ForgetfulStore implements HistoryStore {
     return this.store.append(this.forgets(own !== undefined) ? writes.filter((write) => write !== own) : writes)
   }
 
-  origin(topic: string, partition: number): number {
+  origin(topic: string, partition: number): Promise<number> {
     return this.store.origin(topic, partition)
+  }
+
+  release(owner: Owner): void {
+    this.store.release(owner)
+  }
+
+  get scope(): HistoryStore['scope'] {
+    return this.store.scope
+  }
+
+  get identity(): string {
+    return this.store.identity
   }
 }

@@ -1,11 +1,12 @@
 import { type Batch, emptyBatch, MeshError, type Mode, type RowFailure, takeRows, withColumns } from '@spillway/core'
-import { assembleVector, evaluateColumns } from './evaluate.ts'
-import { keysOf, numberField } from './field-values.ts'
+import { assembleVector, evaluateColumns } from './columns/evaluate.ts'
+import { keysOf, numberField } from './columns/field-values.ts'
+import type { FeaturePlan, InputPlan } from './plan.ts'
 import { lateness, outOfRetention, unfitNumber } from './row-checks.ts'
-import type { FeaturePlan, InputPlan, PlannedHistory } from './plan.ts'
-import { type RowPlaces, SliceHistory } from './slice-history.ts'
-import type { HistoryEntry, HistoryStore, HistoryWrite } from './store.ts'
-import { WindowScan } from './window-scan.ts'
+import type { HistoryEntry, HistoryRead, HistoryStore, HistoryWrite, Owner } from './store.ts'
+import type { PlannedHistory } from './windows/plan.ts'
+import { type RowPlaces, SliceHistory } from './windows/slice-history.ts'
+import { WindowScan } from './windows/window-scan.ts'
 
 export interface FeatureEngineOptions {
   readonly plan: FeaturePlan
@@ -44,13 +45,11 @@ export class FeatureEngine {
     const plan = this.plan.inputs.get(input)
     if (plan === undefined) throw new MeshError('NOT_FOUND', `no input is called "${input}"`, { field: 'input' })
     if (batch.rowCount === 0 || (mode === 'request' && !plan.input.predict)) return { batch: emptyBatch, failures: [] }
-    const work = new SliceWork(this.plan, plan, batch, mode === 'stream' ? this.places(batch) : callPlaces(batch))
-    const touched = work.touched
-    if (touched.length > 0) {
-      const stored = await this.store.read(
-        touched.map((index) => ({ history: this.plan.histories[index]!, keys: work.histories.get(index)!.keys })),
-      )
-      touched.forEach((index, at) => work.histories.get(index)!.hold(stored[at]!))
+    const owner = mode === 'stream' ? ownerOf(batch) : undefined
+    const work = new SliceWork(this.plan, plan, batch, mode === 'stream' ? await this.places(batch) : callPlaces(batch), owner)
+    if (work.touched.length > 0) {
+      const stored = await this.store.read(work.reads())
+      work.touched.forEach((index, at) => work.histories.get(index)!.hold(stored[at]!))
     }
     work.walk(mode)
     const result = plan.input.predict ? work.result() : { batch: emptyBatch, failures: work.failures }
@@ -59,7 +58,7 @@ export class FeatureEngine {
     return result
   }
 
-  private places(batch: Batch): RowPlaces {
+  private async places(batch: Batch): Promise<RowPlaces> {
     const { topics, partitions, offsets: positions, eventTimesMs } = batch.meta
     const origins = new Uint32Array(batch.rowCount)
     const offsets = new Float64Array(batch.rowCount)
@@ -68,10 +67,17 @@ export class FeatureEngine {
       if (offsets[row]! < 0)
         throw new MeshError('INTERNAL', `row ${row} of a stream has no position: history needs its topic, partition and offset`)
       const same = row > 0 && topics[row] === topics[row - 1] && partitions[row] === partitions[row - 1]
-      origins[row] = same ? origins[row - 1]! : this.store.origin(topics[row]!, partitions[row]!)
+      origins[row] = same ? origins[row - 1]! : await this.store.origin(topics[row]!, partitions[row]!)
     }
     return { times: eventTimesMs, origins, offsets }
   }
+}
+
+/** The one partition that all rows came from; undefined where there are several. */
+function ownerOf({ rowCount, meta: { topics, partitions } }: Batch): Owner | undefined {
+  const [topic, partition] = [topics[0]!, partitions[0]!]
+  for (let row = 1; row < rowCount; row++) if (topics[row] !== topic || partitions[row] !== partition) return undefined
+  return { topic, partition }
 }
 
 /** A call's rows have no position; the store numbers origins from 1. */
@@ -92,22 +98,37 @@ class SliceWork {
   private readonly batch: Batch
   private readonly places: RowPlaces
   private readonly fed: readonly SliceHistory[]
+  private readonly owner: Owner | undefined
 
-  constructor(plan: FeaturePlan, input: InputPlan, batch: Batch, places: RowPlaces) {
+  constructor(plan: FeaturePlan, input: InputPlan, batch: Batch, places: RowPlaces, owner: Owner | undefined) {
     this.plan = plan
     this.input = input
     this.batch = batch
     this.places = places
+    this.owner = owner
     this.failed = new Uint8Array(batch.rowCount)
     this.touched = [...new Set([...input.feeds, ...input.looksAt])]
     for (const index of this.touched) {
-      const { keyField, valueFields, input: feeder } = plan.histories[index]!
+      const { keyFields, valueFields, input: feeder } = plan.histories[index]!
       // The values of another input's history are only in the store.
       const values = valueFields.map((field) => (feeder === input.name ? numberField(batch, field) : new Float64Array(0)))
-      this.histories.set(index, new SliceHistory(keysOf(batch, keyField), values, places))
+      this.histories.set(index, new SliceHistory(keysOf(batch, keyFields), values, places))
     }
     this.fed = input.feeds.map((index) => this.histories.get(index)!)
-    this.windowColumns = input.columns.map(({ source }) => new Float64Array(source.kind === 'window' ? batch.rowCount : 0))
+    this.windowColumns = input.columns.map(({ source }) => new Float64Array(source.kind === 'window' ? batch.rowCount * source.width : 0))
+  }
+
+  /** What the store is asked for: a history a read, in the order of `touched`. */
+  reads(): HistoryRead[] {
+    return this.touched.map((index) => {
+      const history = this.plan.histories[index]!
+      return { history, keys: this.histories.get(index)!.keys, ...this.ownerOf(history) }
+    })
+  }
+
+  /** The slice's partition is the keys' owner where it is the one that feeds them. */
+  private ownerOf(history: PlannedHistory): { readonly owner?: Owner } {
+    return this.owner !== undefined && history.owned && history.input === this.input.name ? { owner: this.owner } : {}
   }
 
   /** Row after row: checks it, takes it into its histories, computes its windows. */
@@ -133,9 +154,9 @@ class SliceWork {
     const timeField = input.timeField ?? 'event time'
     if (!Number.isFinite(time)) return new MeshError('INVALID_ARGUMENT', `${timeField} is no time`, { field: timeField })
     for (const index of this.touched) {
-      const { keyField } = this.plan.histories[index]!
-      if (this.histories.get(index)!.keyIndices[row]! < 0)
-        return new MeshError('INVALID_ARGUMENT', `${keyField} is absent, and its history goes by it`, { field: keyField })
+      if (this.histories.get(index)!.keyIndices[row]! >= 0) continue
+      const field = this.plan.histories[index]!.keyFields.join(', ')
+      return new MeshError('INVALID_ARGUMENT', `${field} is absent, and its history goes by it`, { field })
     }
     for (const index of this.input.feeds) {
       const newest = this.histories.get(index)!.newestTimeBefore(row)
@@ -154,7 +175,7 @@ class SliceWork {
 
   private keyName(index: number, row: number): string {
     const history = this.histories.get(index)!
-    return `${this.plan.histories[index]!.keyField} ${history.keys[history.keyIndices[row]!]}`
+    return `${this.plan.histories[index]!.keyFields.join(', ')} ${history.keys[history.keyIndices[row]!]}`
   }
 
   /** The rows that did not fail, with the vector. */
@@ -189,6 +210,7 @@ class SliceWork {
       if (ofKey === undefined) entries[key] = [entry]
       else ofKey.push(entry)
     }
-    return entries.flatMap((ofKey, index) => (ofKey === undefined ? [] : [{ history, key: slice.keys[index]!, entries: ofKey }]))
+    const owner = this.ownerOf(history)
+    return entries.flatMap((ofKey, index) => (ofKey === undefined ? [] : [{ history, key: slice.keys[index]!, entries: ofKey, ...owner }]))
   }
 }

@@ -1,7 +1,6 @@
 import type { ColumnType } from '@spillway/core'
-import type { WindowKind } from './definition.ts'
-import type { HistorySettings } from './store.ts'
-import type { Step } from './transforms.ts'
+import type { Step } from './columns/steps.ts'
+import type { PlannedHistory, WindowGroup } from './windows/plan.ts'
 
 export type FieldType = 'string' | 'number' | 'integer' | 'boolean' | 'timestamp'
 
@@ -17,43 +16,11 @@ export interface FeatureInput {
   readonly predict: boolean
 }
 
-/** A history that some window looks at, with all that is needed to feed it and to look it up. */
-export interface PlannedHistory extends HistorySettings {
-  /** Its name in the definition; `name` also holds what it is made of, so that another definition is another history. */
-  readonly title: string
-  readonly input: string
-  readonly keyField: string
-  readonly valueFields: readonly string[]
-}
-
-/** A window's column: which of the group's lengths, and what of its aggregates. */
-export interface WindowOutput {
-  /** Index in the input's columns. */
-  readonly column: number
-  /** Index in the group's lengths. */
-  readonly length: number
-  readonly kind: WindowKind
-  /** Counts entries whose value is there, not entries. */
-  readonly ofValue: boolean
-  readonly empty: number
-}
-
-/** Windows that one walk through a key's history computes: the same history, value and delay. */
-export interface WindowGroup {
-  /** Index in the plan's histories. */
-  readonly history: number
-  /** Index in the entry's values; -1 where entries are only counted. */
-  readonly value: number
-  readonly delayMs: number
-  /** Ascending. */
-  readonly lengthsMs: readonly number[]
-  readonly outputs: readonly WindowOutput[]
-}
-
 export type ColumnSource =
   | { readonly kind: 'field'; readonly field: string }
   | { readonly kind: 'column'; readonly column: number }
-  | { readonly kind: 'window' }
+  /** What the engine computes: `width` numbers a row. */
+  | { readonly kind: 'window'; readonly width: number }
 
 /** Sources come before what is made from them. */
 export interface PlannedColumn {

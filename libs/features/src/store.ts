@@ -7,7 +7,7 @@ import type { Component } from '@spillway/core'
 export interface HistoryEntry {
   /** Event time, ms since the epoch. */
   readonly timeMs: number
-  /** The source partition's number in the store, from `Histories.origin`. */
+  /** The source partition's number in the store, from `HistoryStore.origin`. */
   readonly origin: number
   readonly offset: number
   readonly values: readonly number[]
@@ -21,10 +21,18 @@ export interface HistorySettings {
   readonly retentionMs: number
 }
 
+/** The partition that a slice came from: its process alone writes the keys of histories that go by the partition key, for as long as it has the partition. */
+export interface Owner {
+  readonly topic: string
+  readonly partition: number
+}
+
 /** The keys of one history that a slice needs, once each. */
 export interface HistoryRead {
   readonly history: HistorySettings
   readonly keys: readonly string[]
+  /** Given where the reader alone writes these keys: a store may answer from what it remembers of them. */
+  readonly owner?: Owner
 }
 
 /**
@@ -43,6 +51,26 @@ export interface HistoryWrite {
   readonly history: HistorySettings
   readonly key: string
   readonly entries: readonly HistoryEntry[]
+  /** Given where the writer alone writes this key. */
+  readonly owner?: Owner
+}
+
+/** What one process says of a partition to the others that share a store. */
+export interface LaneReport {
+  /** `<topic>/<partition>` */
+  readonly lane: string
+  /** Event time up to which the partition has come, ms since the epoch; -Infinity where nothing is known. */
+  readonly watermarkMs: number
+  /** No records left, and none for the idle time-out. */
+  readonly idle: boolean
+  /** Grows with every report of the lane's owner: a report that stays as it is comes from a process that is gone. */
+  readonly beat: number
+}
+
+/** How far each partition of a pipeline has come in event time, told among the processes that share a store. */
+export interface WatermarkBoard {
+  /** Writes the caller's lanes, and gives those of all, its own among them. @throws MeshError UNAVAILABLE */
+  exchange(own: readonly LaneReport[]): Promise<readonly LaneReport[]>
 }
 
 /**
@@ -55,5 +83,13 @@ export interface HistoryStore extends Component {
   read(reads: readonly HistoryRead[]): Promise<readonly (readonly PackedHistory[])[]>
   append(writes: readonly HistoryWrite[]): Promise<void>
   /** A small number for a source partition, the same for ever: what `HistoryEntry.origin` holds. */
-  origin(topic: string, partition: number): number
+  origin(topic: string, partition: number): Promise<number>
+  /** The partition went to another owner: nothing that is remembered of its keys counts any more. */
+  release(owner: Owner): void
+  /** Who may use it: one process, or several side by side. */
+  readonly scope: 'process' | 'shared'
+  /** Made once with the store, and lost with its data: a position of a consumer group that rests on other histories must not be taken on. Known once started. */
+  readonly identity: string
+  /** A shared store has one. */
+  readonly watermarks?: WatermarkBoard
 }

@@ -78,12 +78,12 @@ describe('A key’s entries', () => {
 test('Origins are numbers from 1, the same after a restart', async () => {
   const path = join(folder, 'origins.db')
   const first = await openStore(path)
-  const numbers = [first.origin('a', 0), first.origin('a', 1), first.origin('b', 0)]
+  const numbers = await Promise.all([first.origin('a', 0), first.origin('a', 1), first.origin('b', 0)])
   expect(new Set(numbers).size).toBe(3)
   expect(Math.min(...numbers)).toBeGreaterThan(0)
   await first.drain()
   const second = await openStore(path)
-  expect([second.origin('a', 0), second.origin('a', 1), second.origin('b', 0)]).toEqual(numbers)
+  expect(await Promise.all([second.origin('a', 0), second.origin('a', 1), second.origin('b', 0)])).toEqual(numbers)
   await second.drain()
 })
 

@@ -1,13 +1,15 @@
+import { randomUUID } from 'node:crypto'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { MeshError } from '@spillway/core'
 import type { HistorySettings } from '../store.ts'
-import type { KeyHistory } from './key-history.ts'
+import type { KeyHistory } from '../windows/key-history.ts'
 
 // A packed value lies in a table with row ids: there it may fill a page, in one without it would go to overflow pages from a quarter of that.
 const schema = `
   CREATE TABLE IF NOT EXISTS feature_histories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, value_count INTEGER NOT NULL, retention_ms REAL NOT NULL);
   CREATE TABLE IF NOT EXISTS feature_origins (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, UNIQUE (topic, partition));
   CREATE TABLE IF NOT EXISTS feature_keys (id INTEGER PRIMARY KEY, history INTEGER NOT NULL, key TEXT NOT NULL, packed BLOB NOT NULL, UNIQUE (history, key));
+  CREATE TABLE IF NOT EXISTS feature_store (id INTEGER PRIMARY KEY CHECK (id = 1), identity TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS feature_journal (sequence INTEGER PRIMARY KEY, writes BLOB NOT NULL);
 `
 
@@ -23,11 +25,14 @@ const queries = {
   update: 'UPDATE feature_keys SET packed = ? WHERE id = ?',
   addToJournal: 'INSERT INTO feature_journal (sequence, writes) VALUES (?, ?)',
   forgetJournal: 'DELETE FROM feature_journal WHERE sequence <= ?',
+  identity: 'SELECT identity FROM feature_store',
   journal: 'SELECT sequence, writes FROM feature_journal ORDER BY sequence',
 } as const
 
 /** The tables; synchronous, every method one short turn. A commit is with the operating system, so it survives the process; on the bus's file the bus's next commit makes it survive more. */
 export class HistoryDatabase {
+  /** Made with the file. */
+  readonly identity: string
   private readonly database: DatabaseSync
   private readonly statements: Readonly<Record<keyof typeof queries, StatementSync>>
   private readonly origins = new Map<string, Map<number, number>>()
@@ -47,6 +52,8 @@ export class HistoryDatabase {
       this.statements = Object.fromEntries(
         Object.entries(queries).map(([name, sql]) => [name, this.database.prepare(sql)]),
       ) as unknown as typeof this.statements
+      database.prepare('INSERT INTO feature_store (id, identity) VALUES (1, ?) ON CONFLICT DO NOTHING').run(randomUUID())
+      this.identity = this.statements.identity.get()!['identity'] as string
     } catch (thrown) {
       database?.close()
       throw new MeshError(

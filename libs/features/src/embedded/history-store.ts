@@ -5,7 +5,7 @@ import type { HistoryEntry, HistoryRead, HistorySettings, HistoryStore, HistoryW
 import { HistoryDatabase } from './history-database.ts'
 import { decodeWrites, encodeWrites } from './journal.ts'
 import { KeyCache } from './key-cache.ts'
-import { KeyHistory } from './key-history.ts'
+import { KeyHistory } from '../windows/key-history.ts'
 
 export interface EmbeddedHistoryStoreOptions {
   /** SQLite file, or ':memory:'. The embedded bus's file is welcome: its commits then come after the history that they rest on. */
@@ -33,6 +33,7 @@ const entriesPerPack = 32
  * Keys in memory are at the journal's head; a start reads it back.
  */
 export class EmbeddedHistoryStore implements HistoryStore {
+  readonly scope = 'process'
   private readonly options: EmbeddedHistoryStoreOptions
   private readonly cacheBytes: number
   private readonly cache: KeyCache
@@ -82,8 +83,16 @@ export class EmbeddedHistoryStore implements HistoryStore {
     }
   }
 
-  origin(topic: string, partition: number): number {
+  // oxlint-disable-next-line typescript/require-await
+  async origin(topic: string, partition: number): Promise<number> {
     return this.open().origin(topic, partition)
+  }
+
+  /** Its keys belong to one process as a whole: what is in memory stays true. */
+  release(): void {}
+
+  get identity(): string {
+    return this.open().identity
   }
 
   /** Arrays are the cache's own, live until the next turn of the event loop. */

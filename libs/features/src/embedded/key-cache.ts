@@ -1,4 +1,4 @@
-import type { KeyHistory } from './key-history.ts'
+import type { KeyHistory } from '../windows/key-history.ts'
 
 /**
  * Key histories in memory, in two generations: what is touched moves to the young one; when that holds half the limit, the old one is forgotten and the young

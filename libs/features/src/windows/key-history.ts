@@ -1,5 +1,5 @@
 import { MeshError } from '@spillway/core'
-import { compareEntries, countUpTo } from '../slice-history.ts'
+import { compareEntries, countUpTo } from './slice-history.ts'
 import type { HistoryEntry, HistorySettings, PackedHistory } from '../store.ts'
 
 const smallest = 8

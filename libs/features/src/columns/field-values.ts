@@ -20,8 +20,21 @@ export function matchableField(batch: Batch, field: string): ArrayLike<string | 
   return tensor.datatype === 'BYTES' ? textValues(tensor.data) : numbersOf(tensor)
 }
 
-/** One key a row, as text; '' where it is absent. 64-bit integers keep every digit. */
-export function keysOf(batch: Batch, field: string): readonly string[] {
+/** One key a row, as text; '' where (a part of) it is absent. Several fields' values are one key together. */
+export function keysOf(batch: Batch, fields: readonly string[]): readonly string[] {
+  const parts = fields.map((field) => keyPart(batch, field))
+  if (parts.length === 1) return parts[0]!
+  return Array.from({ length: batch.rowCount }, (_, row) => {
+    const values = parts.map((part) => part[row]!)
+    return values.includes('') ? '' : values.join(keySeparator)
+  })
+}
+
+/** The unit separator of ASCII: no key that people write has it. */
+const keySeparator = '\u001f'
+
+/** 64-bit integers keep every digit. */
+function keyPart(batch: Batch, field: string): readonly string[] {
   const tensor = column(batch, field)
   if (tensor.datatype === 'BYTES') return textValues(tensor.data)
   const { data } = tensor

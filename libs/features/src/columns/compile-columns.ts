@@ -1,8 +1,10 @@
-import { parseDurationMs } from '@spillway/core'
-import type { ColumnDefinition, FeaturesDefinition, StepDefinition } from './definition.ts'
-import type { ColumnSource, FeatureInput, FieldType, PlannedColumn, WindowGroup, WindowOutput } from './plan.ts'
-import { listed, wrong } from './refusal.ts'
-import { compileStep, type Step, stepName } from './transforms.ts'
+import type { FeaturesDefinition } from '../definition.ts'
+import type { ColumnSource, FeatureInput, FieldType, PlannedColumn } from '../plan.ts'
+import { listed, wrong } from '../refusal.ts'
+import { WindowCompiler } from '../windows/compile.ts'
+import type { WindowGroup } from '../windows/plan.ts'
+import type { ColumnDefinition, StepDefinition } from './definition.ts'
+import { compileStep, type Step, stepName } from './steps.ts'
 
 interface CompiledColumns {
   readonly columns: readonly PlannedColumn[]
@@ -36,26 +38,19 @@ export function compileColumns(features: FeaturesDefinition, titles: readonly st
     return oneHot === undefined ? [name] : oneHot.map((value) => `${name}=${value}`)
   })
   const fields = compiler.columns.flatMap(({ source }) => (source.kind === 'field' ? [source.field] : []))
-  return { columns: compiler.columns, windows: compiler.windowGroups(), vector, names, fields }
+  return { columns: compiler.columns, windows: compiler.windows.groups(), vector, names, fields }
 }
 
 class ColumnCompiler {
   readonly columns: PlannedColumn[] = []
   private readonly indices = new Map<string, number>()
-  private readonly windows: {
-    readonly history: number
-    readonly value: number
-    readonly delayMs: number
-    readonly lengthMs: number
-    readonly output: Omit<WindowOutput, 'length'>
-  }[] = []
+  readonly windows: WindowCompiler
   private readonly features: FeaturesDefinition
-  private readonly titles: readonly string[]
   private readonly of: NamedInput
 
   constructor(features: FeaturesDefinition, titles: readonly string[], of: NamedInput) {
     this.features = features
-    this.titles = titles
+    this.windows = new WindowCompiler(features, titles, of)
     this.of = of
   }
 
@@ -70,14 +65,14 @@ class ColumnCompiler {
     const { source, kind } = this.source(definition, at, [...path, name])
     const { steps, oneHot } = compileSteps(definition.steps ?? [], kind, `${at}.steps`)
     const index = this.columns.push({ name, source, steps, oneHot }) - 1
-    if (source.kind === 'window') this.addWindow(definition, index, at)
     this.indices.set(name, index)
     return index
   }
 
   private source(definition: ColumnDefinition, at: string, path: readonly string[]): { source: ColumnSource; kind: Kind } {
     if (definition.field !== undefined) return this.field(definition.field, `${at}.field`)
-    if (definition.column === undefined) return { source: { kind: 'window' }, kind: 'number' }
+    if (definition.column === undefined)
+      return { source: { kind: 'window', width: this.windows.add(definition, this.columns.length, at) }, kind: 'number' }
     if (!Object.hasOwn(this.features.columns, definition.column))
       throw wrong(`${at}.column`, `no column is called "${definition.column}": choose among ${listed(Object.keys(this.features.columns))}`)
     const column = this.column(definition.column, path)
@@ -111,67 +106,6 @@ class ColumnCompiler {
     const index = this.columns.push({ name, source: { kind: 'field', field: name }, steps: [], oneHot: undefined }) - 1
     this.indices.set(name, index)
     return index
-  }
-
-  private addWindow(definition: ColumnDefinition, column: number, at: string): void {
-    const { window, history: title, of: value } = definition as ColumnDefinition & Required<Pick<ColumnDefinition, 'window' | 'history'>>
-    const history = this.features.histories[title!]
-    if (history === undefined || !Object.hasOwn(this.features.histories, title!))
-      throw wrong(`${at}.history`, `no history is called "${title}": choose among ${listed(Object.keys(this.features.histories))}`)
-    const index = value === undefined ? -1 : history.values.indexOf(value)
-    if (value !== undefined && index === -1)
-      throw wrong(
-        `${at}.of`,
-        `history "${title}" keeps no value "${value}": choose among ${listed(history.values)}, or add it to its values`,
-      )
-    const { input, name } = this.of
-    const keyType = input.fields.get(history.key)
-    if (keyType === undefined)
-      throw wrong(
-        `${at}.history`,
-        `history "${title}" is looked up by "${history.key}", and input "${name}" has no such field: its fields are ${listed(input.fields.keys())}`,
-      )
-    if (keyType !== 'string' && keyType !== 'integer')
-      throw wrong(
-        `${at}.history`,
-        `history "${title}" is looked up by "${history.key}", which is a ${keyType} in input "${name}": a key is a string or an integer`,
-      )
-    const delayMs = parseDurationMs(definition.delay ?? '0ms')
-    const own = history.input === name && history.key === input.keyField
-    if (delayMs === 0 && !own && definition.approximate !== true)
-      throw wrong(
-        `${at}.delay`,
-        `history "${title}" does not go by the partition key of input "${name}" (${input.keyField ?? 'none'}), so what it holds depends on what other partitions have delivered: ` +
-          'give the window a delay, or accept that with "approximate: true"',
-      )
-    const output = { column, kind: window!, ofValue: index >= 0, empty: definition.empty ?? 0 }
-    this.windows.push({
-      history: this.titles.indexOf(title!),
-      value: index,
-      delayMs,
-      lengthMs: parseDurationMs(definition.length!),
-      output,
-    })
-  }
-
-  /** One group for each history, delay and value; windows that only count join whichever there is. */
-  windowGroups(): WindowGroup[] {
-    const groups = Object.values(
-      Object.groupBy(
-        this.windows,
-        ({ history, delayMs, value }) => `${history}/${delayMs}/${value >= 0 ? value : this.valueBeside(history, delayMs)}`,
-      ),
-    ) as (typeof this.windows)[]
-    return groups.map((windows) => {
-      const lengthsMs = [...new Set(windows.map(({ lengthMs }) => lengthMs))].sort((a, b) => a - b)
-      const outputs = windows.map(({ lengthMs, output }) => ({ ...output, length: lengthsMs.indexOf(lengthMs) }))
-      const { history, delayMs } = windows[0]!
-      return { history, value: Math.max(...windows.map(({ value }) => value)), delayMs, lengthsMs, outputs }
-    })
-  }
-
-  private valueBeside(history: number, delayMs: number): number {
-    return this.windows.find((other) => other.history === history && other.delayMs === delayMs && other.value >= 0)?.value ?? -1
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Batch, FixedTensor } from '@spillway/core'
 import { matchableField, numberField } from './field-values.ts'
-import type { InputPlan, PlannedColumn } from './plan.ts'
-import { oneHotInto } from './transforms.ts'
+import type { InputPlan, PlannedColumn } from '../plan.ts'
+import { oneHotInto } from './steps.ts'
 
 /** Every column's numbers, one a row; of a one-hot column what is matched. `windows` has, by column, those that windows computed. */
 export function evaluateColumns(plan: InputPlan, batch: Batch, windows: readonly Float64Array[]): readonly ArrayLike<string | number>[] {

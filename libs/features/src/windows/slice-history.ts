@@ -1,4 +1,4 @@
-import type { PackedHistory } from './store.ts'
+import type { PackedHistory } from '../store.ts'
 
 /** Where each row of a slice stands: its time and the position of its event. */
 export interface RowPlaces {
