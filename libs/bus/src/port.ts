@@ -93,6 +93,14 @@ export interface Subscription {
   readonly topic: string
   /** A map gives the next offset to read, by partition; partitions it leaves out start at the earliest. An offset no longer retained starts at the earliest retained. */
   readonly from: StartPosition
+  /**
+   * Where to end: by partition, the first offset that is not wanted. The iteration ends when each partition named here has come to its own, past
+   * whatever holds no record (Kafka's transaction markers, aborted and compacted records); an offset that is not there yet is waited for.
+   * Partitions left out are not read. Without it the iteration goes on for ever.
+   */
+  readonly until?: ReadonlyMap<number, bigint>
+  /** Whether records that retention dropped before they were read are DATA_LOSS, and end the iteration; without it, it goes on at the earliest retained. */
+  readonly complete?: boolean
   readonly maxSliceRecords: number
   readonly signal: AbortSignal
 }
@@ -132,7 +140,10 @@ export interface Bus extends Component {
   readonly topics: TopicAdmin
   /** Resolves when the records are durable, with each record's place in the order given. @throws MeshError NOT_FOUND for an unknown topic, INVALID_ARGUMENT for a record over `maxRecordBytes`, RESOURCE_EXHAUSTED where the bus is full. */
   publish(topic: string, records: Records): Promise<readonly RecordPosition[]>
-  /** The committed view from a position on, without a group; goes on for ever, waiting for more, until the signal fires. */
+  /**
+   * The committed view from a position on, without a group; goes on, waiting for more, until the signal fires or `until` is reached.
+   * @throws MeshError NOT_FOUND for an unknown topic, INVALID_ARGUMENT for a partition of `until` that is not there, DATA_LOSS as `complete` says
+   */
   subscribe(subscription: Subscription): AsyncIterable<Slice>
   /** Read a slice, give outputs, mark the slice done: atomically. Starts nothing until `start`. */
   process(options: ProcessOptions, handle: Handler): Processor

@@ -1,6 +1,7 @@
 import { backoffMs, pause } from '../backoff.ts'
 import { protocolType } from './errors.ts'
-import type { Cluster, FetchedMessage, FetchedPartition } from './kafkajs-cluster.ts'
+import { type AbortedTransaction, sendFetch } from './fetch-request.ts'
+import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
 
 /** What a fetch from `from` brought: the visible records (of those before `from`, which a broker may give with the rest of their batch, none), and where to go on. */
 export interface Fetched {
@@ -25,10 +26,15 @@ export interface FetcherOptions {
   readonly maxWaitMs: number
   readonly maxBytesPerPartition: number
   readonly maxBytes: number
-  /** The broker did not answer as it should; tried again after the back-off. */
+  /** The broker did not answer as it should, or not for a partition; tried again after the back-off. */
   onFailure(error: unknown): void
+  /** The broker answered for every partition. */
   onSuccess(): void
 }
+
+const maxBackoffMs = 1000
+/** A loop without work looks again after this long at the latest. */
+const maxIdleMs = 60_000
 
 /** Reads partitions of committed records, one request at a time on each broker, and only for partitions that want more. */
 export class Fetcher {
@@ -37,6 +43,9 @@ export class Fetcher {
   readonly #sources = new Set<FetchSource>()
   readonly #loops = new Map<string, Promise<void>>()
   readonly #stop = new AbortController()
+  /** Partitions that failed, while their brokers answer for others: not asked for again before `untilMs`. */
+  readonly #failed = new Map<FetchSource, { readonly failures: number; readonly untilMs: number }>()
+  #turn = 0
   #wakers: (() => void)[] = []
 
   constructor(cluster: Cluster, options: FetcherOptions) {
@@ -52,6 +61,7 @@ export class Fetcher {
 
   remove(source: FetchSource): void {
     this.#sources.delete(source)
+    this.#failed.delete(source)
     this.wake()
   }
 
@@ -89,61 +99,79 @@ export class Fetcher {
     while (!signal.aborted) {
       const led = [...this.#sources].filter((source) => this.#leaderOf(source) === node)
       if (led.length === 0) break
-      const wanted = led.map((source) => ({ source, from: source.wantedFrom() })).filter((want): want is Want => want.from !== undefined)
+      const wanted = this.#wanted(led)
       if (wanted.length === 0) {
-        await new Promise<void>((resolve) => this.#wakers.push(resolve))
+        await this.#woken(led)
         continue
       }
       try {
         await this.#fetch(node, wanted)
         failures = 0
-        this.#options.onSuccess()
+        if (this.#failed.size === 0) this.#options.onSuccess()
       } catch (error) {
         if (signal.aborted) break
-        if (this.#outOfRange(error, wanted)) continue
         this.#options.onFailure(error)
-        await pause(backoffMs(++failures, 1000), signal)
-        await this.#cluster.refreshMetadata().catch((error: unknown) => this.#options.onFailure(error))
-        if (!signal.aborted) this.#ensureLoops()
+        await pause(backoffMs(++failures, maxBackoffMs), signal)
+        await this.#refresh()
       }
     }
     this.#loops.delete(node)
     if (!signal.aborted) this.#ensureLoops()
   }
 
+  /** The broker gives until its limit is reached, so that each partition is the first in its turn. */
+  #wanted(led: readonly FetchSource[]): readonly Want[] {
+    const nowMs = Date.now()
+    const first = this.#turn++ % led.length
+    return [...led.slice(first), ...led.slice(0, first)]
+      .filter((source) => (this.#failed.get(source)?.untilMs ?? 0) <= nowMs)
+      .map((source) => ({ source, from: source.wantedFrom() }))
+      .filter((want): want is Want => want.from !== undefined)
+  }
+
+  /** Until a source wants something, or one that failed is due. */
+  async #woken(led: readonly FetchSource[]): Promise<void> {
+    const dueMs = Math.min(...led.map((source) => this.#failed.get(source)?.untilMs ?? Infinity))
+    const woken = new AbortController()
+    this.#wakers.push(() => woken.abort())
+    await pause(Math.min(dueMs - Date.now(), maxIdleMs), woken.signal)
+  }
+
+  async #refresh(): Promise<void> {
+    await this.#cluster.refreshMetadata().catch((error: unknown) => this.#options.onFailure(error))
+    if (!this.#stop.signal.aborted) this.#ensureLoops()
+  }
+
   async #fetch(node: string, wanted: readonly Want[]): Promise<void> {
     const broker = await this.#cluster.findBroker({ nodeId: node })
     const { maxWaitMs, maxBytes, maxBytesPerPartition } = this.#options
-    const byTopic = Map.groupBy(wanted, ({ source }) => source.topic)
-    const { responses } = await broker.fetch({
-      replicaId: -1,
-      isolationLevel: 1,
-      maxWaitTime: maxWaitMs,
-      minBytes: 1,
-      maxBytes,
-      topics: Array.from(byTopic, ([topic, wants]) => ({
-        topic,
-        partitions: wants.map(({ source, from }) => ({
-          partition: source.partition,
-          fetchOffset: String(from),
-          maxBytes: maxBytesPerPartition,
-        })),
-      })),
-    })
-    for (const { topicName, partitions } of responses)
-      for (const fetched of partitions) {
-        if (fetched.messages.length === 0) continue
-        const want = byTopic.get(topicName)?.find(({ source }) => source.partition === fetched.partition)
-        if (want !== undefined) want.source.accept(visible(fetched, want.from))
+    const partitions = wanted.map(({ source: { topic, partition }, from }) => ({ topic, partition, from }))
+    const answer = await sendFetch(broker, { maxWaitMs, maxBytes, maxBytesPerPartition, partitions })
+    let failed = false
+    for (const fetched of answer) {
+      const want = wanted.find(({ source }) => source.partition === fetched.partition && source.topic === fetched.topic)
+      if (want === undefined) continue
+      const { source, from } = want
+      if ('error' in fetched) {
+        if (protocolType(fetched.error) === 'OFFSET_OUT_OF_RANGE') source.outOfRange(from)
+        else {
+          failed = true
+          this.#noteFailure(source, fetched.error)
+        }
+        continue
       }
+      this.#failed.delete(source)
+      const { messages, aborted, next } = fetched
+      if (next !== undefined && next > from) source.accept({ from, next, messages: visible(messages, aborted, from) })
+    }
+    // The partition may be led by another broker now.
+    if (failed) await this.#refresh()
   }
 
-  #outOfRange(error: unknown, wanted: readonly Want[]): boolean {
-    if (protocolType(error) !== 'OFFSET_OUT_OF_RANGE') return false
-    const { topic, partition } = error as { readonly topic: string; readonly partition: number }
-    const want = wanted.find(({ source }) => source.topic === topic && source.partition === partition)
-    want?.source.outOfRange(want.from)
-    return want !== undefined
+  #noteFailure(source: FetchSource, error: unknown): void {
+    const failures = (this.#failed.get(source)?.failures ?? 0) + 1
+    if (this.#sources.has(source)) this.#failed.set(source, { failures, untilMs: Date.now() + backoffMs(failures, maxBackoffMs) })
+    this.#options.onFailure(error)
   }
 }
 
@@ -157,22 +185,22 @@ interface Want {
  * control record (Kafka protocol, Fetch: aborted_transactions). The broker lists them by where they ended, so they are put in order first:
  * kafkajs's own filter does not, and lets records of overlapping aborted transactions through.
  */
-function visible({ messages, abortedTransactions }: Pick<FetchedPartition, 'messages' | 'abortedTransactions'>, from: bigint): Fetched {
-  const { batchContext } = messages.at(-1)!
-  const next = BigInt(batchContext.firstOffset) + BigInt(batchContext.lastOffsetDelta) + 1n
-  const first = messages[0]!
-  const aborted = (abortedTransactions ?? []).toSorted((a, b) => Number(BigInt(a.firstOffset) - BigInt(b.firstOffset)))
-  if (aborted.length === 0 && BigInt(first.offset) >= from)
-    return { from, messages: messages.filter((message) => !message.isControlRecord), next }
+function visible(
+  messages: readonly FetchedMessage[],
+  abortedTransactions: readonly AbortedTransaction[],
+  from: bigint,
+): readonly FetchedMessage[] {
+  const aborted = abortedTransactions.toSorted((a, b) => Number(a.firstOffset - b.firstOffset))
+  if (messages.length === 0) return messages
+  if (aborted.length === 0 && BigInt(messages[0]!.offset) >= from) return messages.filter((message) => !message.isControlRecord)
   const open = new Set<string>()
   let entered = 0
-  const kept = messages.filter((message) => {
+  return messages.filter((message) => {
     const offset = BigInt(message.offset)
-    for (; entered < aborted.length && BigInt(aborted[entered]!.firstOffset) <= offset; entered++) open.add(aborted[entered]!.producerId)
+    for (; entered < aborted.length && aborted[entered]!.firstOffset <= offset; entered++) open.add(aborted[entered]!.producerId)
     const { producerId, inTransaction } = message.batchContext
     if (message.isControlRecord) open.delete(producerId)
     else if (offset >= from && !(inTransaction && open.has(producerId))) return true
     return false
   })
-  return { from, messages: kept, next }
 }

@@ -13,15 +13,7 @@ export interface FetchedMessage {
   readonly batchContext: {
     readonly producerId: string
     readonly inTransaction: boolean
-    readonly firstOffset: string
-    readonly lastOffsetDelta: number
   }
-}
-
-export interface FetchedPartition {
-  readonly partition: number
-  readonly abortedTransactions: readonly { readonly producerId: string; readonly firstOffset: string }[] | null
-  readonly messages: readonly FetchedMessage[]
 }
 
 interface ProducerFields {
@@ -60,17 +52,6 @@ export interface ProducedTopics {
 
 /** kafkajs's broker: one method a request of the protocol. What is used here, of 2.2.4. */
 export interface Broker {
-  fetch(request: {
-    readonly replicaId: -1
-    readonly isolationLevel: 1
-    readonly maxWaitTime: number
-    readonly minBytes: number
-    readonly maxBytes: number
-    readonly topics: readonly {
-      readonly topic: string
-      readonly partitions: readonly { readonly partition: number; readonly fetchOffset: string; readonly maxBytes: number }[]
-    }[]
-  }): Promise<{ readonly responses: readonly { readonly topicName: string; readonly partitions: readonly FetchedPartition[] }[] }>
   /** The broker's connection. */
   readonly connectionPool: { send(exchange: Exchange): Promise<unknown> }
   disconnect(): Promise<void>

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import type { Slice, StartPosition } from '../../src/port.ts'
+import type { Slice, StartPosition, Subscription } from '../../src/port.ts'
 import { recordsOf } from '../../src/records.ts'
-import { fill, keysByPartition, type MakeHarness, readRows, type Row, sliceRows, until, useFixture, valuesOf } from './fixture.ts'
+import { copyTo, fill, keysByPartition, type MakeHarness, readRows, type Row, sliceRows, until, useFixture, valuesOf } from './fixture.ts'
 
 export function subscribeTests(makeHarness: MakeHarness): void {
   describe('subscribe', () => {
@@ -118,6 +118,73 @@ export function subscribeTests(makeHarness: MakeHarness): void {
       for await (const slice of fixture.bus.subscribe({ topic, from: 'earliest', maxSliceRecords: 1, signal: AbortSignal.abort() }))
         slices.push(slice)
       expect(slices).toEqual([])
+    })
+
+    /** Reads to where the subscription ends by itself. */
+    async function readUntil(topic: string, ends: ReadonlyMap<number, bigint>, options: Partial<Subscription> = {}): Promise<Row[]> {
+      const rows: Row[] = []
+      const signal = AbortSignal.timeout(15_000)
+      const subscription = { topic, from: 'earliest', until: ends, maxSliceRecords: 7, signal, ...options } as const
+      for await (const slice of fixture.bus.subscribe(subscription)) rows.push(...sliceRows(slice))
+      signal.throwIfAborted()
+      return rows
+    }
+
+    const endsOf = async (topic: string): Promise<Map<number, bigint>> =>
+      new Map((await fixture.bus.topics.offsets(topic)).map(({ partition, end }) => [partition, end]))
+
+    test('until: ends by itself at the offsets given, without what comes behind them', async () => {
+      const topic = await fixture.topic('until', 3)
+      const [first] = keysByPartition(3)
+      await fixture.bus.publish(topic, recordsOf(Array.from({ length: 30 }, (_, i) => ({ key: first!, value: `p0-${i}` }))))
+      const ends = await endsOf(topic)
+      await fill(fixture.bus, topic, 3, 10, 30)
+      expect(valuesOf(await readUntil(topic, ends))).toEqual(Array.from({ length: 30 }, (_, i) => `p0-${i}`))
+      expect(valuesOf(await readUntil(topic, new Map([[0, 5n]])))).toEqual(['p0-0', 'p0-1', 'p0-2', 'p0-3', 'p0-4'])
+      expect(valuesOf(await readUntil(topic, new Map([[0, 32n]]), { from: new Map([[0, 29n]]) }))).toEqual(['p0-29', 'p0-30', 'p0-31'])
+      expect(await readUntil(topic, new Map([[0, 30n]]), { from: new Map([[0, 30n]]) })).toEqual([])
+      expect(await readUntil(topic, new Map())).toEqual([])
+    })
+
+    test('until: the end is reached where the last offsets before it hold no record', async () => {
+      const [input, topic] = [await fixture.topic('in', 2), await fixture.topic('until-committed', 2)]
+      await fill(fixture.bus, input, 2, 40)
+      const processor = await fixture.processor([input], fixture.unique('group'), copyTo(topic), { maxSliceRecords: 9 })
+      await until(async () => (await processor.lags()).every((lag) => lag.committedOffset === lag.endOffset), 'the copies')
+      const ends = await endsOf(topic)
+      const rows = await readUntil(topic, ends)
+      for (const partition of [0, 1])
+        expect(valuesOf(rows.filter((row) => row.partition === partition))).toEqual(
+          Array.from({ length: 40 }, (_, i) => `p${partition}-${i}`),
+        )
+      const last = rows.findLast((row) => row.partition === 0)!
+      expect(await readUntil(topic, new Map([[0, ends.get(0)!]]), { from: new Map([[0, last.offset + 1n]]) })).toEqual([])
+    })
+
+    test('until: an offset that is not there yet is waited for; a partition that is not there is refused', async () => {
+      const topic = await fixture.topic('until-later')
+      const reading = readUntil(topic, new Map([[0, 12n]]))
+      await fill(fixture.bus, topic, 1, 8)
+      await fill(fixture.bus, topic, 1, 8, 8)
+      expect(valuesOf(await reading)).toEqual(Array.from({ length: 12 }, (_, i) => `p0-${i}`))
+      await expect(readUntil(topic, new Map([[1, 1n]]))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'until' })
+    })
+
+    test('complete: records that retention dropped are DATA_LOSS', async (context) => {
+      const { harness } = fixture
+      if (harness.dropBefore === undefined) return context.skip('the harness cannot drop records')
+      const topic = await fixture.topic('complete')
+      await fill(fixture.bus, topic, 1, 10)
+      await fill(fixture.bus, topic, 1, 10, 10)
+      const ends = await endsOf(topic)
+      expect(await readUntil(topic, ends, { complete: true })).toHaveLength(20)
+      await harness.dropBefore(topic, 0, 13n)
+      expect(await readUntil(topic, ends, { complete: true })).toHaveLength(7)
+      expect(await readUntil(topic, ends, { from: new Map([[0, 12n]]) })).toHaveLength(7)
+      await expect(readUntil(topic, ends, { complete: true, from: new Map([[0, 12n]]) })).rejects.toMatchObject({
+        code: 'DATA_LOSS',
+        message: expect.stringContaining(topic),
+      })
     })
 
     test('subscribers do not disturb each other', async () => {
