@@ -1,6 +1,7 @@
 import { compileColumns } from './columns/compile-columns.ts'
 import type { FeaturesDefinition } from './definition.ts'
 import type { FeatureInput, FeaturePlan, InputPlan } from './plan.ts'
+import { plannedLookup } from './lookups/compile.ts'
 import { wrong } from './refusal.ts'
 import { checkHistories, checkShares, plannedHistory } from './windows/compile.ts'
 
@@ -24,22 +25,28 @@ export function compileFeatures(
   checkHistories(features.histories, inputs)
   checkColumnNames(features, inputs)
   checkShares(features, inputs)
-  const titles = Object.keys(features.histories).filter((title) => isLookedAt(title, features))
+  const read = Object.values(features.columns)
+  const titles = {
+    histories: Object.keys(features.histories).filter((title) => isLookedAt(title, features)),
+    lookups: Object.keys(features.lookups).filter((title) => read.some(({ lookup }) => lookup === title)),
+  }
+  const lookups = Object.entries(features.lookups).map(([title, lookup]) => plannedLookup(title, lookup))
   const compiled = new Map<string, ReturnType<typeof compileColumns>>()
   for (const [name, input] of inputs) if (input.predict) compiled.set(name, compileColumns(features, titles, { name, input }))
-  const histories = titles.map((title) => plannedHistory(title, features, inputs, options.maxSkewMs ?? defaultMaxSkewMs))
+  const histories = titles.histories.map((title) => plannedHistory(title, features, inputs, options.maxSkewMs ?? defaultMaxSkewMs))
   const planned = new Map<string, InputPlan>()
   for (const [name, input] of inputs) {
     const feeds = histories.flatMap((history, index) => (history.input === name ? [index] : []))
-    const { columns = [], windows = [], vector = [], fields = [] } = compiled.get(name) ?? {}
+    const { columns = [], windows = [], lookups: looked = [], vector = [], fields = [] } = compiled.get(name) ?? {}
     const values = feeds.flatMap((index) => histories[index]!.valueFields)
     const numberFields = [...new Set([...fields, ...values])].filter((field) => ['number', 'integer'].includes(input.fields.get(field)!))
     const looksAt = [...new Set(windows.map((group) => group.history))]
-    planned.set(name, { name, input, feeds, looksAt, windows, columns, vector, numberFields })
+    planned.set(name, { name, input, feeds, looksAt, windows, lookups: looked, columns, vector, numberFields })
   }
   const names = [...compiled.values()][0]?.names ?? []
   return {
     histories,
+    lookups: lookups.filter(({ title }) => titles.lookups.includes(title)),
     inputs: planned,
     vector: { column: 'features', width: names.length, names, type: { datatype: 'FP32', rowShape: [names.length] } },
   }
@@ -49,7 +56,7 @@ function defaultFeatures(inputs: ReadonlyMap<string, FeatureInput>): FeaturesDef
   const predicting = [...inputs.values()].find((input) => input.predict)
   const vector = [...(predicting?.fields ?? [])].filter(([, type]) => type === 'number' || type === 'integer').map(([field]) => field)
   if (vector.length === 0) throw wrong('vector', 'the predicting input has no field of numbers: name the columns of the vector')
-  return { histories: {}, columns: {}, vector }
+  return { histories: {}, lookups: {}, columns: {}, vector }
 }
 
 function isLookedAt(title: string, features: FeaturesDefinition): boolean {

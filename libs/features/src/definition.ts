@@ -1,10 +1,12 @@
 import { z } from 'zod'
 import { type ColumnDefinition, columnSchema } from './columns/definition.ts'
+import { type LookupDefinition, lookupSchema } from './lookups/definition.ts'
 import { type HistoryDefinition, historySchema } from './windows/definition.ts'
 
 /** The `features:` part of a pipeline file. */
 export interface FeaturesDefinition {
   readonly histories: Readonly<Record<string, HistoryDefinition>>
+  readonly lookups: Readonly<Record<string, LookupDefinition>>
   readonly columns: Readonly<Record<string, ColumnDefinition>>
   /** Columns, or fields that are numbers already, in the order of the model's input. */
   readonly vector: readonly string[]
@@ -15,6 +17,7 @@ const name = z.string().min(1)
 /** Checks the section's form; what refers to something else is checked by `compileFeatures`. */
 export const featuresSchema: z.ZodType<FeaturesDefinition> = z.strictObject({
   histories: z.record(name, historySchema).default({}),
+  lookups: z.record(name, lookupSchema).default({}),
   columns: z.record(name, columnSchema).default({}),
   vector: z
     .array(name)

@@ -180,7 +180,7 @@ class SliceWork {
 
   /** The rows that did not fail, with the vector. */
   result(): FeatureResult {
-    const columns = evaluateColumns(this.input, this.batch, this.windowColumns)
+    const columns = evaluateColumns(this.input, this.batch, this.windowColumns, new Map())
     const { column, width } = this.plan.vector
     const whole = withColumns(this.batch, [[column, assembleVector(this.input, columns, this.batch, width)]])
     if (this.failures.length === 0) return { batch: whole, failures: [] }

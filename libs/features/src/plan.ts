@@ -1,8 +1,8 @@
 import type { ColumnType } from '@spillway/core'
 import type { Step } from './columns/steps.ts'
+import type { FieldType } from './field-type.ts'
+import type { LookupGroup, PlannedLookup } from './lookups/plan.ts'
 import type { PlannedHistory, WindowGroup } from './windows/plan.ts'
-
-export type FieldType = 'string' | 'number' | 'integer' | 'boolean' | 'timestamp'
 
 /** What features need to know of an input. */
 export interface FeatureInput {
@@ -21,6 +21,8 @@ export type ColumnSource =
   | { readonly kind: 'column'; readonly column: number }
   /** What the engine computes: `width` numbers a row. */
   | { readonly kind: 'window'; readonly width: number }
+  /** What the engine looked up: a `ColumnData` of the value's type. */
+  | { readonly kind: 'lookup' }
 
 /** Sources come before what is made from them. */
 export interface PlannedColumn {
@@ -40,6 +42,7 @@ export interface InputPlan {
   /** Indices of the histories that its windows look at; none unless it predicts. */
   readonly looksAt: readonly number[]
   readonly windows: readonly WindowGroup[]
+  readonly lookups: readonly LookupGroup[]
   readonly columns: readonly PlannedColumn[]
   /** Indices in `columns`, in the vector's order. */
   readonly vector: readonly number[]
@@ -50,6 +53,8 @@ export interface InputPlan {
 /** The features of a pipeline, compiled: exact, with every reference resolved. */
 export interface FeaturePlan {
   readonly histories: readonly PlannedHistory[]
+  /** Those that some column reads. */
+  readonly lookups: readonly PlannedLookup[]
   readonly inputs: ReadonlyMap<string, InputPlan>
   /** The model's input: column `column`, FP32 [rows, width]; `names` has one entry an element, `channel=web` for a one-hot flag. */
   readonly vector: { readonly column: string; readonly width: number; readonly names: readonly string[]; readonly type: ColumnType }

@@ -79,7 +79,7 @@ function issues(column: unknown): readonly string[] {
 
 describe('The form of the section', () => {
   test.each([
-    ['no source', {}, 'columns.a: give exactly one of "field", "column" and "window"'],
+    ['no source', {}, 'columns.a: give exactly one of "field", "column", "window" and "lookup"'],
     ['two sources', { field: 'x', column: 'y' }, 'columns.a: give exactly one of'],
     ['no history', { window: 'count', length: '1d' }, 'columns.a.history: say which history'],
     ['no length', { window: 'count', history: 'h' }, 'columns.a.length: say how far back'],

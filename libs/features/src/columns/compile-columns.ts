@@ -1,5 +1,9 @@
 import type { FeaturesDefinition } from '../definition.ts'
-import type { ColumnSource, FeatureInput, FieldType, PlannedColumn } from '../plan.ts'
+import type { FieldType } from '../field-type.ts'
+import type { ColumnSource, FeatureInput, PlannedColumn } from '../plan.ts'
+import { LookupCompiler, typeName } from '../lookups/compile.ts'
+import type { LookupType } from '../lookups/definition.ts'
+import type { LookupGroup } from '../lookups/plan.ts'
 import { listed, wrong } from '../refusal.ts'
 import { WindowCompiler } from '../windows/compile.ts'
 import type { WindowGroup } from '../windows/plan.ts'
@@ -9,6 +13,7 @@ import { compileStep, type Step, stepName } from './steps.ts'
 interface CompiledColumns {
   readonly columns: readonly PlannedColumn[]
   readonly windows: readonly WindowGroup[]
+  readonly lookups: readonly LookupGroup[]
   readonly vector: readonly number[]
   /** One an element of the vector. */
   readonly names: readonly string[]
@@ -28,8 +33,14 @@ function kindOf(type: FieldType): Kind {
   return type === 'string' || type === 'timestamp' ? type : 'number'
 }
 
-/** The columns of one predicting input, each after what it is made from; `titles` are the plan's histories in order. */
-export function compileColumns(features: FeaturesDefinition, titles: readonly string[], of: NamedInput): CompiledColumns {
+/** Names of the plan's histories and lookups, in order. */
+export interface Titles {
+  readonly histories: readonly string[]
+  readonly lookups: readonly string[]
+}
+
+/** The columns of one predicting input, each after what it is made from. */
+export function compileColumns(features: FeaturesDefinition, titles: Titles, of: NamedInput): CompiledColumns {
   const compiler = new ColumnCompiler(features, titles, of)
   for (const name of Object.keys(features.columns)) compiler.column(name, [])
   const vector = features.vector.map((name, index) => compiler.inVector(name, `vector[${index}]`))
@@ -37,20 +48,26 @@ export function compileColumns(features: FeaturesDefinition, titles: readonly st
     const { name, oneHot } = compiler.columns[index]!
     return oneHot === undefined ? [name] : oneHot.map((value) => `${name}=${value}`)
   })
-  const fields = compiler.columns.flatMap(({ source }) => (source.kind === 'field' ? [source.field] : []))
-  return { columns: compiler.columns, windows: compiler.windows.groups(), vector, names, fields }
+  const lookups = compiler.lookups.groups()
+  const fields = [
+    ...compiler.columns.flatMap(({ source }) => (source.kind === 'field' ? [source.field] : [])),
+    ...lookups.flatMap(({ outputs }) => outputs.flatMap(({ field }) => field ?? [])),
+  ]
+  return { columns: compiler.columns, windows: compiler.windows.groups(), lookups, vector, names, fields }
 }
 
 class ColumnCompiler {
   readonly columns: PlannedColumn[] = []
   private readonly indices = new Map<string, number>()
   readonly windows: WindowCompiler
+  readonly lookups: LookupCompiler
   private readonly features: FeaturesDefinition
   private readonly of: NamedInput
 
-  constructor(features: FeaturesDefinition, titles: readonly string[], of: NamedInput) {
+  constructor(features: FeaturesDefinition, titles: Titles, of: NamedInput) {
     this.features = features
-    this.windows = new WindowCompiler(features, titles, of)
+    this.windows = new WindowCompiler(features, titles.histories, of)
+    this.lookups = new LookupCompiler(features, titles.lookups, of)
     this.of = of
   }
 
@@ -70,6 +87,7 @@ class ColumnCompiler {
   }
 
   private source(definition: ColumnDefinition, at: string, path: readonly string[]): { source: ColumnSource; kind: Kind } {
+    if (definition.lookup !== undefined) return this.lookup(definition, at)
     if (definition.field !== undefined) return this.field(definition.field, `${at}.field`)
     if (definition.column === undefined)
       return { source: { kind: 'window', width: this.windows.add(definition, this.columns.length, at) }, kind: 'number' }
@@ -82,6 +100,13 @@ class ColumnCompiler {
         `"${definition.column}" ends in oneHot, which makes several columns: nothing can be made from them as one`,
       )
     return { source: { kind: 'column', column }, kind: 'number' }
+  }
+
+  private lookup(definition: ColumnDefinition, at: string): { source: ColumnSource; kind: Kind } {
+    const type: LookupType = this.lookups.add(definition, this.columns.length, at)
+    // Vectors: until the steps know them.
+    if (typeof type !== 'string') throw wrong(`${at}.of`, `"${definition.of}" is a ${typeName(type)}, not a number`)
+    return { source: { kind: 'lookup' }, kind: kindOf(type) }
   }
 
   private field(field: string, at: string): { source: ColumnSource; kind: Kind } {

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { checkLookup, type LookupColumnDefinition, lookupShape } from '../lookups/definition.ts'
 import { checkWindow, type WindowDefinition, windowShape } from '../windows/definition.ts'
 
 /** One step of a column's chain: exactly one of its keys is there. The README has the table. */
@@ -17,8 +18,9 @@ export interface StepDefinition {
   readonly oneHot?: readonly (string | number)[] | undefined
 }
 
-/** One column: a field, another column or a window (exactly one of the three), and what is made of it. Durations are text, as in `7d`. */
-export interface ColumnDefinition extends WindowDefinition {
+/** One column: a field, another column, a window or a look-up (exactly one of them), and what is made of it. Durations are text, as in `7d`. */
+export interface ColumnDefinition extends WindowDefinition, LookupColumnDefinition {
+  /** Its source; beside `lookup` what goes before it. */
   readonly field?: string | undefined
   readonly column?: string | undefined
   readonly steps?: readonly StepDefinition[] | undefined
@@ -78,12 +80,19 @@ export const columnSchema: z.ZodType<ColumnDefinition> = z
     field: name.optional(),
     column: name.optional(),
     ...windowShape,
+    ...lookupShape,
     steps: z.array(stepSchema).min(1).max(32).optional(),
   })
   .superRefine((column, context) => {
     const refuse = (key: string, message: string): void => context.addIssue({ code: 'custom', path: [key], message })
-    const sources = [column.field, column.column, column.window].filter((source) => source !== undefined)
+    const field = column.lookup === undefined ? column.field : undefined
+    const sources = [field, column.column, column.window, column.lookup].filter((source) => source !== undefined)
     if (sources.length !== 1)
-      context.addIssue({ code: 'custom', message: 'give exactly one of "field", "column" and "window": what the column is made from' })
-    checkWindow(column, refuse)
+      context.addIssue({
+        code: 'custom',
+        message: 'give exactly one of "field", "column", "window" and "lookup": what the column is made from',
+      })
+    // `of` is a look-up's too.
+    checkWindow(column.lookup === undefined ? column : { ...column, of: undefined }, refuse)
+    checkLookup(column, refuse)
   })

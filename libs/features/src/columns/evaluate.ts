@@ -1,13 +1,22 @@
 import type { Batch, FixedTensor } from '@spillway/core'
 import { matchableField, numberField } from './field-values.ts'
 import type { InputPlan, PlannedColumn } from '../plan.ts'
+import type { ColumnData } from './column-data.ts'
 import { oneHotInto } from './steps.ts'
 
-/** Every column's numbers, one a row; of a one-hot column what is matched. `windows` has, by column, those that windows computed. */
-export function evaluateColumns(plan: InputPlan, batch: Batch, windows: readonly Float64Array[]): readonly ArrayLike<string | number>[] {
+/**
+ * Every column's numbers, one a row; of a one-hot column what is matched. `windows` has, by column, those that windows computed; `lookups` what was
+ * looked up, by index of the column.
+ */
+export function evaluateColumns(
+  plan: InputPlan,
+  batch: Batch,
+  windows: readonly Float64Array[],
+  lookups: ReadonlyMap<number, ColumnData>,
+): readonly ArrayLike<string | number>[] {
   const evaluated: ArrayLike<string | number>[] = []
   plan.columns.forEach((column, index) => {
-    const source = sourceOf(column, batch, evaluated, windows[index]!)
+    const source = column.source.kind === 'lookup' ? lookups.get(index)!.values : sourceOf(column, batch, evaluated, windows[index]!)
     evaluated.push(column.steps.reduce((values, step) => step(values as Float64Array), source))
   })
   return evaluated
@@ -24,6 +33,7 @@ function sourceOf(
       return oneHot !== undefined && steps.length === 0 ? matchableField(batch, source.field) : numberField(batch, source.field)
     case 'column':
       return evaluated[source.column]!
+    case 'lookup':
     case 'window':
       return window
     default:

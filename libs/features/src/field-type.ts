@@ -1,0 +1,2 @@
+/** The types of an input's fields. */
+export type FieldType = 'string' | 'number' | 'integer' | 'boolean' | 'timestamp'
