@@ -1,24 +1,18 @@
 import { MeshError } from '@spillway/core'
+import type { HistoryEntry, HistorySettings } from '../store.ts'
+import { EntryColumns } from './entry-columns.ts'
+import { decodeBlocks, encodeColumns } from './packed.ts'
 import { compareEntries, countUpTo } from './slice-history.ts'
-import type { HistoryEntry, HistorySettings, PackedHistory } from '../store.ts'
 
 const smallest = 8
 /** What a key costs beside its entries: objects, views and its place in the maps. Estimated from heap snapshots, rounded up. */
 const overheadBytes = 800
 
-const noFloats = new Float64Array(0)
-const noOrigins = new Uint32Array(0)
-
 /**
  * One key's entries in typed arrays that grow at the end, so that an event in order costs no copy.
  * Entries past retention are dropped when the arrays are full, or when the key is packed.
  */
-export class KeyHistory implements PackedHistory {
-  count = 0
-  times: Float64Array = noFloats
-  origins: Uint32Array = noOrigins
-  offsets: Float64Array = noFloats
-  values: Float64Array = noFloats
+export class KeyHistory extends EntryColumns {
   /** Its row in the database; 0 where it has none yet. */
   rowId = 0
   /** The first journal row that holds entries which its own row lacks; 0 where there is none. */
@@ -32,13 +26,14 @@ export class KeyHistory implements PackedHistory {
   private horizonMs = -Infinity
 
   constructor(settings: HistorySettings, historyId: number, key: string) {
+    super(settings.valueCount)
     this.settings = settings
     this.historyId = historyId
     this.key = key
   }
 
   get bytes(): number {
-    return overheadBytes + this.key.length + this.times.length * (20 + 8 * this.settings.valueCount)
+    return overheadBytes + this.key.length + this.capacity * (20 + 8 * this.valueCount)
   }
 
   /** Entries of a slice; those that it has already change nothing. */
@@ -73,19 +68,19 @@ export class KeyHistory implements PackedHistory {
       if (order < 0) break
       at--
     }
-    if (this.count === this.times.length) at -= this.makeRoom(at)
+    if (this.count === this.capacity) at -= this.makeRoom(at)
     if (at < this.count) this.move(at, at + 1, this.count)
     this.times[at] = timeMs
     this.origins[at] = origin
     this.offsets[at] = offset
-    const { valueCount } = this.settings
+    const { valueCount } = this
     for (let v = 0; v < valueCount; v++) this.values[at * valueCount + v] = values[v]!
     this.count++
   }
 
   /** Entries `start` (inclusive) to `end` (exclusive) to `target`. */
   private move(start: number, target: number, end: number): void {
-    const { valueCount } = this.settings
+    const { valueCount } = this
     this.times.copyWithin(target, start, end)
     this.origins.copyWithin(target, start, end)
     this.offsets.copyWithin(target, start, end)
@@ -95,7 +90,7 @@ export class KeyHistory implements PackedHistory {
   /** Drops what is past retention, at most `limit` entries, and grows where that gives little. Returns how many it dropped. */
   private makeRoom(limit: number): number {
     const dropped = this.drop(limit)
-    if (dropped * 8 < this.times.length || this.times.length === 0) this.resize(Math.max(smallest, Math.ceil(this.times.length * 1.5)))
+    if (dropped * 8 < this.capacity || this.capacity === 0) this.resize(Math.max(smallest, Math.ceil(this.capacity * 1.5)))
     return dropped
   }
 
@@ -108,49 +103,25 @@ export class KeyHistory implements PackedHistory {
     return dropped
   }
 
-  private resize(capacity: number): void {
-    const { valueCount } = this.settings
-    const { times, origins, offsets, values } = this
-    this.times = new Float64Array(capacity)
-    this.origins = new Uint32Array(capacity)
-    this.offsets = new Float64Array(capacity)
-    this.values = new Float64Array(capacity * valueCount)
-    this.times.set(times)
-    this.origins.set(origins)
-    this.offsets.set(offsets)
-    this.values.set(values)
-  }
-
-  /** As `unpack` reads it: times, offsets, values (FP64 each) and origins (UINT32), one array after the other, in the machine's byte order. */
+  /** What is kept, as one block: see `packed.ts`. Nothing where there is no entry. */
   pack(): Uint8Array {
     this.drop(this.count)
-    const { count } = this
-    const values = this.values.subarray(0, count * this.settings.valueCount)
-    const packed = new Uint8Array(count * 20 + values.byteLength)
-    let end = 0
-    for (const part of [this.times.subarray(0, count), this.offsets.subarray(0, count), values, this.origins.subarray(0, count)]) {
-      packed.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), end)
-      end += part.byteLength
-    }
-    return packed
+    return encodeColumns(this, this.valueCount)
   }
 
-  /** @throws MeshError DATA_LOSS where the bytes are not whole entries */
-  unpack(packed: Uint8Array): void {
-    const { valueCount, name } = this.settings
-    const count = packed.byteLength / (20 + 8 * valueCount)
-    if (!Number.isInteger(count))
-      throw new MeshError(
-        'DATA_LOSS',
-        `history ${name} of ${this.key} is ${packed.byteLength} bytes: not whole entries of ${valueCount} values`,
-      )
-    this.count = 0
-    this.resize(count)
-    let end = 0
-    for (const part of [this.times, this.offsets, this.values, this.origins]) {
-      new Uint8Array(part.buffer).set(packed.subarray(end, end + part.byteLength))
-      end += part.byteLength
+  /**
+   * Takes in a stored value, whatever blocks it is made of, beside the entries that are there.
+   * @returns how many blocks there were: a value of many is due to be packed again
+   * @throws MeshError DATA_LOSS where the bytes are not whole blocks
+   */
+  addPacked(bytes: Uint8Array): number {
+    try {
+      return decodeBlocks(bytes, this)
+    } catch (thrown) {
+      const error = MeshError.from(thrown)
+      throw new MeshError(error.code, `history ${this.settings.name} of ${this.key}, ${bytes.length} bytes: ${error.message}`, {
+        cause: thrown,
+      })
     }
-    this.count = count
   }
 }
