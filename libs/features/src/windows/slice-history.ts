@@ -29,7 +29,7 @@ export function countUpTo(entries: PackedHistory, timeMs: number): number {
 }
 
 /** Index of the entry with that identity and time; -1 where it is not among them. */
-function indexOfEntry(entries: PackedHistory, timeMs: number, origin: number, offset: number): number {
+export function indexOfEntry(entries: PackedHistory, timeMs: number, origin: number, offset: number): number {
   for (let i = countUpTo(entries, timeMs) - 1; i >= 0 && entries.times[i] === timeMs; i--)
     if (entries.origins[i] === origin && entries.offsets[i] === offset) return i
   return -1
