@@ -9,10 +9,13 @@ export type StageService = (typeof stageServices)[number]
 /** A stage of a pipeline: `preprocessing.<input>`, `tier-1` …, `postprocessing`. */
 export type StageId = string
 
+/** `log` is the feature log: frames beside the answers, for the pipeline's own tools. */
+export type OutputKind = 'predictions' | 'alerts' | 'log'
+
 /** Where a stage's port leads: to another stage over a link, or out of the pipeline. */
 export type Edge =
   | { readonly to: 'stage'; readonly stage: StageId; readonly link: LinkKind; readonly topic: string }
-  | { readonly to: 'output'; readonly topic: string }
+  | { readonly to: 'output'; readonly topic: string; readonly output: OutputKind }
 
 export interface StageNode {
   readonly id: StageId
@@ -70,8 +73,8 @@ export function compileGraph(pipeline: Pipeline): Graph {
     id: postprocessingStage,
     service: 'postprocessing',
     edges: new Map<string, Edge>([
-      ['predictions', { to: 'output', topic: pipeline.predictions.topic }],
-      ['alerts', { to: 'output', topic: pipeline.alerts.topic }],
+      ['predictions', { to: 'output', topic: pipeline.predictions.topic, output: 'predictions' }],
+      ['alerts', { to: 'output', topic: pipeline.alerts.topic, output: 'alerts' }],
     ]),
   })
   return { stages, segments: compileSegments(pipeline, stages), entry: preprocessingStage }
@@ -129,7 +132,8 @@ export function pipelineTopics(pipeline: Pipeline, graph: Graph): readonly { rea
   const names = new Map<string, boolean>()
   for (const input of pipeline.inputs.values()) names.set(input.topic, false)
   for (const stage of graph.stages.values())
-    for (const edge of stage.edges.values()) if (edge.to === 'output' || edge.link === 'topic') names.set(edge.topic, edge.to === 'stage')
+    for (const edge of stage.edges.values())
+      if (edge.to === 'output' || edge.link === 'topic') names.set(edge.topic, edge.to === 'stage' || edge.output === 'log')
   names.set(pipeline.deadLetterTopic, false)
   return [...names].map(([name, internal]) => ({ name, internal }))
 }

@@ -1,5 +1,6 @@
 import { type Clock, type Component, MeshError, type Mode, type Stage } from '@spillway/core'
 import type { Bus } from '@spillway/bus'
+import type { HistoryStore } from '@spillway/features'
 import type { GrpcChannel, GrpcService } from '@spillway/rpc'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
 import type { FrameInfo } from '@spillway/wire'
@@ -22,6 +23,8 @@ export interface MeshProcessOptions {
   readonly stages: ReadonlyMap<StageId, Stage>
   /** Channels to services in other processes. */
   readonly peers: ReadonlyMap<StageService, GrpcChannel>
+  /** Where the preprocessing stages keep their histories, started; absent where this process has none of these stages. */
+  readonly histories?: HistoryStore
   readonly telemetry: Telemetry
   readonly metrics: MeshMetrics
   readonly clock: Clock
@@ -55,6 +58,11 @@ export class MeshProcess implements Component {
 
   async drain(): Promise<void> {
     await Promise.all(this.segments.map((segment) => segment.drain()))
+  }
+
+  /** Why a segment of this process does not work though it runs; undefined where all do. */
+  get problem(): string | undefined {
+    return this.segments.find((segment) => segment.problem !== undefined)?.problem
   }
 
   /** The synchronous side, for the gateway: entered in this process where it hosts preprocessing, else over gRPC. */
@@ -113,7 +121,7 @@ export class MeshProcess implements Component {
   }
 
   private segment(plan: Graph['segments'][number]): Segment {
-    const { pipeline, bus, telemetry, metrics, clock } = this.options
+    const { pipeline, bus, histories, telemetry, metrics, clock } = this.options
     const entries = new Map(
       plan.sources.map(({ topic, stage, input }) => {
         const definition = input === undefined ? undefined : pipeline.inputs.get(input)!
@@ -124,16 +132,27 @@ export class MeshProcess implements Component {
         return [topic, { source, runner: this.runner(stage, 'stream'), answers: definition?.predict ?? true }]
       }),
     )
-    return new Segment({ plan, pipeline, bus, entries, sinks: this.sinks(), telemetry, metrics, clock })
+    return new Segment({ plan, pipeline, bus, entries, sinks: this.sinks(), ...(histories && { histories }), telemetry, metrics, clock })
   }
 
   private sinks(): ReadonlyMap<string, Sink> {
     const { pipeline, graph } = this.options
     const sinks = new Map<string, Sink>()
     for (const stage of graph.stages.values())
-      for (const edge of stage.edges.values()) if (edge.to === 'stage' && edge.link === 'topic') sinks.set(edge.topic, { kind: 'frames' })
-    sinks.set(pipeline.predictions.topic, { kind: 'events', type: `spillway.${pipeline.name}.prediction` })
-    sinks.set(pipeline.alerts.topic, { kind: 'events', type: `spillway.${pipeline.name}.alert` })
+      for (const edge of stage.edges.values())
+        if (edge.to === 'output' || edge.link === 'topic') sinks.set(edge.topic, sinkOf(edge, pipeline))
     return sinks
+  }
+}
+
+function sinkOf(edge: Edge, pipeline: Pipeline): Sink {
+  if (edge.to === 'stage') return { kind: 'frames', answers: true }
+  switch (edge.output) {
+    case 'predictions':
+      return { kind: 'events', type: `spillway.${pipeline.name}.prediction`, answers: true }
+    case 'alerts':
+      return { kind: 'events', type: `spillway.${pipeline.name}.alert`, answers: false }
+    case 'log':
+      return { kind: 'frames', answers: false }
   }
 }

@@ -1,16 +1,22 @@
-import { type Batch, type Clock, type Component, MeshError, sliceBatch, type StageContext } from '@spillway/core'
+import { type Clock, type Component, MeshError, type StageContext } from '@spillway/core'
 import type { Bus, Lag, Outputs, Processor, ProcessorEvent, Slice, Write } from '@spillway/bus'
+import type { HistoryStore } from '@spillway/features'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
 import type { FrameInfo } from '@spillway/wire'
-import { Alignment } from './alignment.ts'
+import { InputLanes } from './input-lanes.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { SegmentPlan } from './graph.ts'
 import { type FailedRows, mergeResults, type Runner, type RunResult } from './runner.ts'
 import { encodeDeadLetters, encodeEvents, encodeFrames, type SinkContext } from './sinks.ts'
 import type { Decoded, Source } from './sources.ts'
 
-/** What a topic takes: frames of a link, or events of an output with their CloudEvents type. */
-export type Sink = { readonly kind: 'frames' } | { readonly kind: 'events'; readonly type: string }
+/**
+ * What a topic takes: frames (whose schema is the pipeline's unless it is given), or events of an output with their CloudEvents type.
+ * `answers`: each row there is the answer to one that was read; otherwise it comes beside one.
+ */
+export type Sink =
+  | { readonly kind: 'frames'; readonly schema?: string; readonly answers: boolean }
+  | { readonly kind: 'events'; readonly type: string; readonly answers: boolean }
 
 export interface SegmentOptions {
   readonly plan: SegmentPlan
@@ -19,16 +25,11 @@ export interface SegmentOptions {
   /** By source topic. */
   readonly entries: ReadonlyMap<string, { readonly source: Source; readonly runner: Runner; readonly answers: boolean }>
   readonly sinks: ReadonlyMap<string, Sink>
+  /** Where the stages keep their histories, for a segment that reads events. */
+  readonly histories?: HistoryStore
   readonly telemetry: Telemetry
   readonly metrics: MeshMetrics
   readonly clock: Clock
-}
-
-/** A part of a slice that was parsed but had to wait: the bus offers its records again, and they are not parsed twice. */
-interface Parked {
-  readonly firstOffset: bigint
-  readonly batch: Batch
-  readonly recordCount: number
 }
 
 /**
@@ -39,8 +40,7 @@ export class Segment implements Component {
   readonly plan: SegmentPlan
   private readonly options: SegmentOptions
   private readonly processor: Processor
-  private readonly alignment: Alignment | undefined
-  private readonly parked = new Map<string, Parked>()
+  private readonly lanes: InputLanes | undefined
   private readonly frame: FrameInfo
   private lagTimer: NodeJS.Timeout | undefined
   private currentLags: readonly Lag[] = []
@@ -56,8 +56,7 @@ export class Segment implements Component {
     this.options = options
     this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: plan.name }
     const readsEvents = plan.sources.some((source) => source.input !== undefined)
-    if (readsEvents && pipeline.alignment.maxSkewMs !== Infinity)
-      this.alignment = new Alignment({ ...pipeline.alignment, clock: options.clock })
+    if (readsEvents) this.lanes = new InputLanes({ ...options, logger: options.telemetry.logger })
     this.processor = bus.process(
       {
         topics: plan.sources.map((source) => source.topic),
@@ -77,12 +76,15 @@ export class Segment implements Component {
     this.unwatch = this.options.metrics.watchQueue(`segment ${this.plan.name}`, () => this.queue())
     // From the start: partitions whose position takes long to find must not pass for idle ones.
     this.lagTimer = setInterval(() => void this.readLags(), Math.max(50, Math.min(1000, this.options.pipeline.alignment.idleMs / 2)))
+    await this.lanes?.start()
     await this.processor.start(signal)
   }
 
   async drain(): Promise<void> {
     clearInterval(this.lagTimer)
+    this.lanes?.close()
     await this.processor.drain()
+    await this.lanes?.drain()
     this.unwatch?.()
   }
 
@@ -94,6 +96,11 @@ export class Segment implements Component {
   /** The newest event time that it has seen, ms since the epoch; 0 before the first event. */
   get newestEventMs(): number {
     return this.newestMs
+  }
+
+  /** Why it does not work though it runs, and what to do; undefined where all is well. */
+  get problem(): string | undefined {
+    return this.lanes?.problem
   }
 
   private async readLags(): Promise<void> {
@@ -108,7 +115,7 @@ export class Segment implements Component {
       this.readingLags = false
     }
     this.options.metrics.consumerLags(this.plan.group, this.currentLags)
-    for (const lag of this.currentLags) this.alignment?.markBacklog(laneOf(lag), lag.endOffset > lag.committedOffset)
+    this.lanes?.lagsRead(this.currentLags)
   }
 
   private onEvent(event: ProcessorEvent): void {
@@ -116,18 +123,17 @@ export class Segment implements Component {
     const segment = this.plan.name
     switch (event.kind) {
       case 'assigned':
-        for (const partition of event.partitions) this.alignment?.add(laneOf(partition))
+        this.lanes?.assigned(event.partitions)
         logger.info({ segment, partitions: event.partitions.length }, 'partitions assigned')
         break
       case 'revoked':
-        for (const partition of event.partitions) {
-          this.alignment?.remove(laneOf(partition))
-          this.parked.delete(laneOf(partition))
-        }
+        this.lanes?.revoked(event.partitions)
         logger.info({ segment, partitions: event.partitions.length }, 'partitions revoked')
         break
       case 'retrying': {
         const { topic, partition, attempt, delayMs, error } = event
+        // A slice that was let go of because the segment stops.
+        if (error.code === 'CANCELLED') break
         logger.warn({ segment, topic, partition, attempt, delayMs, code: error.code, reason: error.message }, 'the slice is tried again')
         break
       }
@@ -159,7 +165,8 @@ export class Segment implements Component {
     const entry = this.options.entries.get(slice.topic)
     if (entry === undefined)
       throw new MeshError('INTERNAL', `segment ${this.plan.name} was given a slice of ${slice.topic}, which it does not read`)
-    const decoded = await this.takeAdmitted(slice, this.decode(slice, entry.source), signal)
+    const decode = (): Decoded => entry.source.decode(slice, clock.nowMs())
+    const { done, ...decoded } = this.lanes === undefined ? { ...decode(), done: undefined } : await this.lanes.take(slice, decode, signal)
     metrics.eventsIn(slice.topic, decoded.consumed)
     const context: StageContext = { signal, mode: 'stream' }
     const result = mergeResults([await entry.runner.run(decoded.batch, context), { outputs: new Map(), failures: decoded.failures }])
@@ -170,40 +177,16 @@ export class Segment implements Component {
     if (rowCount > 0) {
       const newestMs = maxOf(meta.eventTimesMs)
       this.newestMs = Math.max(this.newestMs, newestMs)
-      this.alignment?.done(laneOf(slice), newestMs)
+      done?.(newestMs)
     }
     return outputs
   }
 
-  private decode(slice: Slice, source: Source): Decoded {
-    const lane = laneOf(slice)
-    const parked = this.parked.get(lane)
-    this.parked.delete(lane)
-    if (parked !== undefined && parked.firstOffset === slice.offsets[0]! && parked.recordCount <= slice.offsets.length)
-      return { batch: parked.batch, failures: [], consumed: parked.recordCount }
-    return source.decode(slice, this.options.clock.nowMs())
-  }
-
-  /** Takes the rows that may go on in event time; the rest of the slice is offered again. */
-  private async takeAdmitted(slice: Slice, decoded: Decoded, signal: AbortSignal): Promise<Decoded> {
-    const { batch } = decoded
-    if (this.alignment === undefined || batch.rowCount === 0) return decoded
-    const admitted = await this.alignment.admit(laneOf(slice), batch.meta.eventTimesMs, signal)
-    if (admitted === batch.rowCount) return decoded
-    const nextOffset = batch.meta.offsets[admitted]!
-    const consumed = slice.offsets.indexOf(nextOffset)
-    const left = sliceBatch(batch, admitted, batch.rowCount)
-    const { now, later } = splitFailures(decoded.failures, nextOffset)
-    // Rows that could not be read stay with their neighbours: parked only where none is left behind.
-    if (later === 0) this.parked.set(laneOf(slice), { firstOffset: nextOffset, batch: left, recordCount: decoded.consumed - consumed })
-    return { batch: sliceBatch(batch, 0, admitted), failures: now, consumed }
-  }
-
   /** Every row ends as an output or as a failure: a stage that loses one must not pass in silence. */
   private checkComplete(slice: Slice, decoded: Decoded, result: RunResult): void {
-    const alerts = this.options.pipeline.alerts.topic
+    const { sinks } = this.options
     let answered = 0
-    for (const [topic, batch] of result.outputs) if (topic !== alerts) answered += batch.rowCount
+    for (const [topic, batch] of result.outputs) if (sinks.get(topic)?.answers !== false) answered += batch.rowCount
     const failed = count(result.failures)
     const given = decoded.batch.rowCount + count(decoded.failures)
     if (answered + failed !== given)
@@ -224,7 +207,7 @@ export class Segment implements Component {
         throw new MeshError('INTERNAL', `segment ${this.plan.name} has an output for ${topic}, which it does not write`)
       const { write, oversize } =
         sink.kind === 'frames'
-          ? encodeFrames(topic, batch, context)
+          ? encodeFrames(topic, batch, sink.schema === undefined ? context : { ...context, frame: { ...this.frame, schema: sink.schema } })
           : encodeEvents(topic, batch, sink.type, `spillway/${pipeline.name}`, context)
       if (write.records.count > 0) writes.push(write)
       failures.push(...oversize)
@@ -242,10 +225,6 @@ export class Segment implements Component {
   }
 }
 
-function laneOf(place: { readonly topic: string; readonly partition: number }): string {
-  return `${place.topic}/${place.partition}`
-}
-
 function count(failures: readonly FailedRows[]): number {
   return failures.reduce((sum, failure) => sum + failure.batch.rowCount, 0)
 }
@@ -254,16 +233,4 @@ function maxOf(values: Float64Array): number {
   let max = -Infinity
   for (const value of values) if (value > max) max = value
   return max
-}
-
-/** Failures of records before an offset, and how many lie behind. */
-function splitFailures(failures: readonly FailedRows[], offset: bigint): { now: readonly FailedRows[]; later: number } {
-  let later = 0
-  const now = failures.flatMap(({ stage, batch, errors }) => {
-    let end = 0
-    while (end < batch.rowCount && batch.meta.offsets[end]! < offset) end++
-    later += batch.rowCount - end
-    return end === 0 ? [] : [{ stage, batch: sliceBatch(batch, 0, end), errors: errors.slice(0, end) }]
-  })
-  return { now, later }
 }

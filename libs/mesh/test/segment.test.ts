@@ -46,8 +46,8 @@ async function start(topic: 'events' | 'test.frames', process: Process, pipeline
     bus,
     entries: new Map([[topic, { source, runner: runnerOf(process, out), answers: true }]]),
     sinks: new Map<string, Sink>([
-      ['predictions', { kind: 'events', type: 'test.prediction' }],
-      ['test.frames', { kind: 'frames' }],
+      ['predictions', { kind: 'events', type: 'test.prediction', answers: true }],
+      ['test.frames', { kind: 'frames', answers: true }],
     ]),
     telemetry,
     metrics,
