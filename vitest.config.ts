@@ -4,6 +4,8 @@ import { defineConfig } from 'vitest/config'
 const broker = [
   'libs/bus/test/kafka.test.ts',
   'libs/bus/test/kafka-faults.test.ts',
+  'libs/features/test/redis-store.test.ts',
+  'libs/features/test/redis-faults.test.ts',
   'test/brokers/redis.test.ts',
   'test/checker/read-kafka.test.ts',
   'test/e2e/multi-process.test.ts',
