@@ -9,6 +9,7 @@ const broker = [
   'test/brokers/redis.test.ts',
   'test/checker/read-kafka.test.ts',
   'test/e2e/multi-process.test.ts',
+  'test/handbook/mesh.test.ts',
 ]
 
 // Real brokers, sockets and processes on a machine of two cores take their time; every wait in the tests is for a condition.

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type Bus, EmbeddedBus, KafkaBus, sliceRecords } from '@spillway/bus'
 import { textColumn } from '@spillway/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { sharedKafka } from '../brokers/mod.ts'
+import { sharedKafka, sharedRedis } from '../brokers/mod.ts'
 import { check } from '../checker/check.ts'
 import { readGateway } from '../checker/read-gateway.ts'
 import { readKafka } from '../checker/read-kafka.ts'
@@ -24,7 +24,10 @@ import {
 import { freePorts, SpillwayProcess, until } from './processes.ts'
 
 const transactionCount = 20_000
-const kafka = await sharedKafka()
+const [kafka, redis] = [await sharedKafka(), await sharedRedis()]
+
+/** Two instances share the state of one Redis; one alone keeps its own. */
+type Store = 'embedded' | 'redis'
 
 describe.skipIf('skipped' in kafka)('every service in a process of its own, over Kafka and gRPC', () => {
   const brokers = 'skipped' in kafka ? [] : kafka.brokers
@@ -39,14 +42,16 @@ describe.skipIf('skipped' in kafka)('every service in a process of its own, over
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
   test.each([
-    ['topic', []],
-    ['grpc', []],
-    ['topic', ['preprocessing', 'cascade-router', 'model', 'postprocessing']],
-    ['grpc', ['preprocessing', 'cascade-router', 'postprocessing']],
+    ['topic', 'embedded', []],
+    ['grpc', 'embedded', []],
+    ['topic', 'embedded', ['preprocessing', 'cascade-router', 'model', 'postprocessing']],
+    ['grpc', 'embedded', ['preprocessing', 'cascade-router', 'postprocessing']],
+    ['topic', 'redis', ['preprocessing']],
   ] as const)(
-    'with %s links, kill -9 of %j in the middle: nothing lost, doubled, out of order or other than in one process',
-    async (links, killed) => {
-      const names = fraudNames(`fraud-${links}-${killed.length}-${Date.now()}`)
+    'with %s links, %s state, kill -9 of %j in the middle: nothing lost, doubled, out of order or other than in one process',
+    async (links, store, killed) => {
+      if (store === 'redis' && 'skipped' in redis) return console.warn(`SKIPPED: ${redis.skipped}`)
+      const names = fraudNames(`fraud-${links}-${store}-${killed.length}-${Date.now()}`)
       const pipeline = writePipeline(folder, names)
       await publishBacklog(
         new KafkaBus({ brokers, clientId: 'e2e' }),
@@ -54,7 +59,7 @@ describe.skipIf('skipped' in kafka)('every service in a process of its own, over
         events,
         broken.map(({ value }) => value),
       )
-      const mesh = await startServices(pipeline, brokers, links, join(folder, names.pipeline))
+      const mesh = await startServices(pipeline, brokers, links, store, join(folder, names.pipeline))
       try {
         if (killed.length > 0) {
           await untilWritten(brokers, names.predictions)
@@ -110,11 +115,20 @@ async function startServices(
   pipeline: string,
   brokers: readonly string[],
   links: 'topic' | 'grpc',
+  store: Store,
   data: string,
 ): Promise<SpillwayProcess[]> {
-  const services = ['model', 'postprocessing', 'cascade-router', 'preprocessing', 'gateway'] as const
+  const shared = store === 'redis' && 'url' in redis ? ['--store', redis.url] : []
+  const services = [
+    'model',
+    'postprocessing',
+    'cascade-router',
+    'preprocessing',
+    ...(store === 'redis' ? ['preprocessing'] : []),
+    'gateway',
+  ]
   const ports = await freePorts(services.length * 2)
-  const grpcPort = (service: string): number => ports[services.indexOf(service as 'model') * 2 + 1]!
+  const grpcPort = (service: string): number => ports[services.indexOf(service) * 2 + 1]!
   const peers = services.flatMap((service) => (service === 'gateway' ? [] : ['--peer', `${service}=127.0.0.1:${grpcPort(service)}`]))
   const processes = services.map(
     (service, index) =>
@@ -129,7 +143,8 @@ async function startServices(
           '--links',
           links,
           '--data',
-          join(data, service),
+          join(data, `${service}-${index}`),
+          ...(service === 'preprocessing' ? shared : []),
           '--http-port',
           String(ports[index * 2]),
           '--grpc-port',

@@ -28,6 +28,15 @@ export function handbookDays(folder: string): readonly string[] {
     : []
 }
 
+/** Whether the reference has features of the day's transactions. */
+export function hasReference(folder: string, name: string): boolean {
+  return existsSync(referenceFile(folder, name))
+}
+
+function referenceFile(folder: string, name: string): string {
+  return join(folder, 'features', `${name}.csv.gz`)
+}
+
 function csvLines(file: string): string[] {
   const lines = gunzipSync(readFileSync(file)).toString('latin1').trimEnd().split('\n')
   lines.shift()
@@ -65,10 +74,9 @@ export function readDay(folder: string, name: string): Day {
 
 /** The day's reference features by transaction, without the amount: weekend, night, customer count and mean, terminal count and share; undefined where the day has none. */
 export function readReference(folder: string, name: string): ReadonlyMap<number, readonly number[]> | undefined {
-  const file = join(folder, 'features', `${name}.csv.gz`)
-  if (!existsSync(file)) return undefined
+  if (!hasReference(folder, name)) return undefined
   return new Map(
-    csvLines(file).map((line) => {
+    csvLines(referenceFile(folder, name)).map((line) => {
       const [id, ...features] = line.split(',').map(Number)
       return [id!, features]
     }),
