@@ -1,4 +1,4 @@
-import { Gauge, type Registry } from 'prom-client'
+import { Counter, Gauge, type Registry } from 'prom-client'
 import { BatchHistogram } from './batch-histogram.ts'
 import { Counted } from './counted.ts'
 import { type LatencySummary, LatencyWindow } from './latency-window.ts'
@@ -46,6 +46,8 @@ export interface MeshMetrics {
   deadLetters(stage: string, code: string, rows: number): void
   /** Rows answered by a lower tier because the higher one was away or out of time. */
   degraded(reason: string, rows: number): void
+  /** Vectors of synchronous calls that the feature log had no room for. */
+  featureLogDropped(rows: number): void
   /** Ingest to prediction, ms, one a row. */
   observeLatencies(latenciesMs: Float64Array): void
   /** `read` is called when metrics or status are. Returns what ends the watch. */
@@ -85,6 +87,7 @@ export function createMeshMetrics(registry: Registry): MeshMetrics {
     tierRows: (tier, reason, rows) => counters.tierRows.add(rows, tier, reason),
     deadLetters: (stage, code, rows) => counters.deadLetters.add(rows, stage, code),
     degraded: (reason, rows) => counters.degraded.add(rows, reason),
+    featureLogDropped: (rows) => counters.featureLogDropped.inc(rows),
     observeLatencies: (latenciesMs) => {
       endToEndSeries.observeAll(latenciesMs, 0.001)
       window.record(latenciesMs)
@@ -112,6 +115,7 @@ interface Counters {
   readonly tierRows: Counted<'tier' | 'reason'>
   readonly deadLetters: Counted<'stage' | 'code'>
   readonly degraded: Counted<'reason'>
+  readonly featureLogDropped: Counter
 }
 
 function makeCounters(registry: Registry): Counters {
@@ -124,6 +128,11 @@ function makeCounters(registry: Registry): Counters {
     degraded: new Counted(registry, 'spillway_degraded_rows_total', 'Rows answered by a lower tier than they should have been.', [
       'reason',
     ]),
+    featureLogDropped: new Counter({
+      name: 'spillway_feature_log_dropped_rows_total',
+      help: 'Vectors of synchronous calls that the feature log had no room for.',
+      registers: [registry],
+    }),
   }
 }
 

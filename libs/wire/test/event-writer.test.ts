@@ -116,6 +116,22 @@ test('what was read is written, field by field', () => {
   )
 })
 
+test('values of a row are an object where they are named', () => {
+  const column: Tensor = { datatype: 'FP32', shape: [2, 3], data: Float32Array.of(0.1, 2, NaN, 4, 5, 6) }
+  const batch = { rowCount: 2, meta: rowMeta(2), columns: new Map([['v', column]]) }
+  const elements = [
+    { name: 'channel=web', index: 2 },
+    { name: 'amount', index: 0 },
+  ]
+  const named = compileEventWriter([{ name: 'features', source: { column: 'v' }, elements }])
+  expect(rowsOf(named.write(batch))).toEqual([
+    '{"features":{"channel=web":null,"amount":0.1}}',
+    '{"features":{"channel=web":6,"amount":4}}',
+  ])
+  const none = compileEventWriter([{ name: 'features', source: { column: 'v' }, elements: [] }])
+  expect(rowsOf(none.write(batch))).toEqual(['{"features":{}}', '{"features":{}}'])
+})
+
 test('ids, keys and times come from the metadata; an output without fields is an empty object', () => {
   const meta = rowMeta(1, { ids: ['a"'], eventTimesMs: Float64Array.of(0), ingestTimesMs: Float64Array.of(5) })
   const batch = { rowCount: 1, meta, columns: new Map<string, Tensor>() }

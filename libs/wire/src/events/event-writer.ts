@@ -23,6 +23,8 @@ export interface OutputField {
   readonly source: { readonly column: string } | { readonly meta: MetaField }
   /** `timestamp`: ms as RFC 3339 text. `boolean`: 0 as false, else true. `json`: text that is JSON already. */
   readonly as?: 'timestamp' | 'boolean' | 'json'
+  /** Of a column of several values a row: an object of these of them, by name, instead of an array. */
+  readonly elements?: readonly { readonly name: string; readonly index: number }[]
 }
 
 export interface EventWriter {
@@ -57,10 +59,20 @@ function fieldText(batch: Batch, field: OutputField): ValueText {
   if (tensor.shape.length === 1) return value
   let width = 1
   for (const size of tensor.shape.slice(1)) width *= size
+  if (field.elements !== undefined) return objectText(value, width, field.elements)
   return (row) => {
     let json = '['
     for (let i = row * width; i < (row + 1) * width; i++) json += i === row * width ? value(i) : `,${value(i)}`
     return `${json}]`
+  }
+}
+
+function objectText(value: ValueText, width: number, elements: NonNullable<OutputField['elements']>): ValueText {
+  const labels = elements.map(({ name }, at) => `${at === 0 ? '{' : ','}${JSON.stringify(name)}:`)
+  return (row) => {
+    let json = labels.length === 0 ? '{' : ''
+    for (let at = 0; at < labels.length; at++) json += labels[at]! + value(row * width + elements[at]!.index)
+    return `${json}}`
   }
 }
 
