@@ -51,6 +51,12 @@ export interface ProcessOptions {
   readonly maxSliceBytes: number
   /** Slices of different partitions handled side by side, at most. */
   readonly concurrency: number
+  /**
+   * What the group's positions rest on, 1 to 200 characters: the identity of a feature store, say. It is committed with each position. A position
+   * that was committed with another stamp is refused: the partition is left alone, and looked at again every few seconds, while the others go on.
+   * A position without a stamp is taken on, as is any position where this is absent.
+   */
+  readonly stamp?: string
   /** A drain waits this long for the handlers in flight, then fires their signal and leaves their slices uncommitted; 10 s where absent. */
   readonly drainGraceMs?: number
   /** Told each state that an operator should see: waiting for a broker, rejoining, a partition's handler failing and tried again. */
@@ -142,7 +148,8 @@ export interface Bus extends Component {
   publish(topic: string, records: Records): Promise<readonly RecordPosition[]>
   /**
    * The committed view from a position on, without a group; goes on, waiting for more, until the signal fires or `until` is reached.
-   * @throws MeshError NOT_FOUND for an unknown topic, INVALID_ARGUMENT for a partition of `until` that is not there, DATA_LOSS as `complete` says
+   * @throws MeshError NOT_FOUND for an unknown topic, INVALID_ARGUMENT for a partition of `until` that is not there, DATA_LOSS as `complete` says, CANCELLED where the bus
+   * is drained before `until` is reached
    */
   subscribe(subscription: Subscription): AsyncIterable<Slice>
   /** Read a slice, give outputs, mark the slice done: atomically. Starts nothing until `start`. */

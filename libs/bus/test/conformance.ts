@@ -4,6 +4,7 @@ import type { MakeHarness } from './conformance/fixture.ts'
 import { instanceTests } from './conformance/instances.ts'
 import { processTests } from './conformance/process.ts'
 import { publishTests } from './conformance/publish.ts'
+import { replayTests } from './conformance/replay.ts'
 import { schedulingTests } from './conformance/scheduling.ts'
 import { subscribeTests } from './conformance/subscribe.ts'
 
@@ -17,6 +18,7 @@ export function busConformance(name: string, makeHarness: MakeHarness): void {
     processTests(makeHarness)
     deliveryTests(makeHarness)
     schedulingTests(makeHarness)
+    replayTests(makeHarness)
     instanceTests(makeHarness)
   })
 }

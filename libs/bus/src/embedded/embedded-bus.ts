@@ -19,6 +19,7 @@ import type { Engine } from './engine.ts'
 import { type Durability, LogStore } from './log-store.ts'
 import { Retention } from './retention.ts'
 import { Router } from './routing.ts'
+import { drainedBefore } from '../drained.ts'
 import { subscribed } from './subscribing.ts'
 import { EmbeddedTopics } from './topic-admin.ts'
 
@@ -101,6 +102,7 @@ export class EmbeddedBus implements Bus {
   /** An offset past the end waits for it. */
   async *subscribe(subscription: Subscription): AsyncGenerator<Slice, void, undefined> {
     yield* subscribed(this.engine(), subscription, AbortSignal.any([subscription.signal, this.closing.signal]))
+    if (subscription.until !== undefined && this.closing.signal.aborted && !subscription.signal.aborted) throw drainedBefore(subscription)
   }
 
   process(options: ProcessOptions, handle: Handler): Processor {

@@ -1,6 +1,7 @@
 import { MeshError } from '@spillway/core'
 import { backoffMs, pause } from '../backoff.ts'
-import type { Handler, Lag, Outputs, ProcessOptions, Processor, ProcessorEvent, Slice } from '../port.ts'
+import { consumedRecords } from '../consumed.ts'
+import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent, Slice } from '../port.ts'
 import type { Engine } from './engine.ts'
 import { LogReader } from './log-reader.ts'
 import type { Log } from './log-store.ts'
@@ -193,12 +194,4 @@ export class EmbeddedProcessor implements Processor {
   private emit(event: ProcessorEvent): void {
     this.options.onEvent?.(event)
   }
-}
-
-/** @throws MeshError INVALID_ARGUMENT */
-function consumedRecords(outputs: Outputs, slice: Slice): number {
-  const { consumed = slice.records.count } = outputs
-  if (!Number.isInteger(consumed) || consumed < 1 || consumed > slice.records.count)
-    throw new MeshError('INVALID_ARGUMENT', `consumed is ${consumed}, expected 1 to ${slice.records.count}`, { field: 'consumed' })
-  return consumed
 }

@@ -14,6 +14,7 @@ import type {
   Subscription,
   TopicAdmin,
 } from '../port.ts'
+import { drainedBefore } from '../drained.ts'
 import { connectPatiently } from './connect.ts'
 import { kafkaError } from './errors.ts'
 import { bridgeLogger, type KafkaLogger } from './kafka-logger.ts'
@@ -128,6 +129,7 @@ export class KafkaBus implements Bus {
     const signal = AbortSignal.any([subscription.signal, this.#stop.signal])
     try {
       yield* subscribe(open, { ...subscription, signal }, (error) => this.#sayAway(error))
+      if (subscription.until !== undefined && this.#stop.signal.aborted && !subscription.signal.aborted) throw drainedBefore(subscription)
     } finally {
       // In the background: a connection waits for its fetch under way before it closes.
       const closed = open

@@ -1,5 +1,6 @@
 import { MeshError } from '@spillway/core'
 import type { Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
+import { consumedRecords } from '../consumed.ts'
 import { checkRecords, type RoundRobin } from '../records.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, isFenced, kafkaError } from './errors.ts'
@@ -210,12 +211,7 @@ export class PartitionWorker implements FetchSource {
     const slice = (this.#slice ??= this.#nextSlice())
     const outputs = await this.#handle(slice)
     if (outputs === undefined) return
-    const { count } = slice.records
-    const consumed = outputs.consumed ?? count
-    if (!Number.isInteger(consumed) || consumed < 1 || consumed > count)
-      throw new MeshError('INVALID_ARGUMENT', `the handler answered ${consumed} of the slice's ${count} records, expected 1 to ${count}`, {
-        field: 'consumed',
-      })
+    const consumed = consumedRecords(outputs, slice)
     const batches = await this.#batches(outputs)
     const following = this.#queue[consumed]
     await this.#commit(batches, following === undefined ? this.#fetchFrom! : BigInt(following.offset))
