@@ -32,10 +32,20 @@ export interface CheckpointPartition {
   readonly records: number
 }
 
+/** Where a run's checkpoints are kept: the last one, whole. */
+export interface CheckpointStore {
+  /** For messages; `<path>.lock` is held while a run uses it. */
+  readonly path: string
+  /** Undefined where there is none yet. @throws MeshError FAILED_PRECONDITION where what is there is no intact checkpoint */
+  load(): Promise<Checkpoint | undefined>
+  /** Resolves when it has taken the place of the one before, for good. */
+  store(checkpoint: Checkpoint): Promise<void>
+}
+
 const format = 1
 
 /** A checkpoint as a file: always a whole one, the last or the one before. */
-export class CheckpointFile {
+export class CheckpointFile implements CheckpointStore {
   readonly path: string
 
   constructor(path: string) {

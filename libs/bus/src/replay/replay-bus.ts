@@ -2,7 +2,7 @@ import { MeshError } from '@spillway/core'
 import { type FileLock, lockFile } from '../embedded/file-lock.ts'
 import type { Bus, Guarantee, Handler, ProcessOptions, Processor, RecordPosition, Slice, TopicAdmin } from '../port.ts'
 import { checkStamp } from '../stamp.ts'
-import { type Checkpoint, CheckpointFile } from './checkpoint.ts'
+import { type Checkpoint, CheckpointFile, type CheckpointStore } from './checkpoint.ts'
 import { CommitGate } from './commit-gate.ts'
 import { type OpenInput, openInputs } from './inputs.ts'
 import type { ReplayLane } from './replay-lane.ts'
@@ -17,6 +17,8 @@ export interface ReplayBusOptions {
   readonly sink: ReplaySink
   /** Where it is kept how far the run has come; without one, a run that ends early begins anew. One run at a time: `<path>.lock` is held. */
   readonly checkpointPath?: string
+  /** In place of that file: with what else has to be as of the same position (histories in a database, say), so that both are stored at once. */
+  readonly checkpoints?: CheckpointStore
   /** How often a checkpoint is taken: what a run that is killed has to do again, at most. 10 s where absent. */
   readonly checkpointEveryMs?: number
   /** What `describe` says of topics that are no inputs; 1 where absent. */
@@ -55,7 +57,7 @@ export class ReplayBus implements Bus {
   readonly topics: TopicAdmin
   private readonly options: ReplayBusOptions
   private readonly gate = new CommitGate()
-  private readonly file: CheckpointFile | undefined
+  private readonly file: CheckpointStore | undefined
   private readonly processors = new Set<ReplayProcessor>()
   private readonly claimed = new Set<string>()
   private readonly failure = new AbortController()
@@ -70,7 +72,7 @@ export class ReplayBus implements Bus {
   private drained: Promise<void> | undefined
 
   constructor(options: ReplayBusOptions) {
-    const { sources, checkpointPath } = options
+    const { sources, checkpointPath, checkpoints } = options
     const topics = sources.map((source) => source.topic)
     const double = topics.find((topic, index) => topics.indexOf(topic) !== index)
     if (double !== undefined)
@@ -79,7 +81,7 @@ export class ReplayBus implements Bus {
       })
     this.options = options
     this.maxRecordBytes = options.maxRecordBytes ?? 1 << 20
-    this.file = checkpointPath === undefined ? undefined : new CheckpointFile(checkpointPath)
+    this.file = checkpoints ?? (checkpointPath === undefined ? undefined : new CheckpointFile(checkpointPath))
     this.topics = new ReplayTopics(options.partitions ?? 1, () => this.opened())
     // Who waits for the end is told of a failure; nobody has to.
     this.finished.promise.catch(() => undefined)
