@@ -11,6 +11,7 @@ const schema = `
   CREATE TABLE IF NOT EXISTS feature_keys (id INTEGER PRIMARY KEY, history INTEGER NOT NULL, key TEXT NOT NULL, packed BLOB NOT NULL, UNIQUE (history, key));
   CREATE TABLE IF NOT EXISTS feature_store (id INTEGER PRIMARY KEY CHECK (id = 1), identity TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS feature_journal (sequence INTEGER PRIMARY KEY, writes BLOB NOT NULL);
+  CREATE TABLE IF NOT EXISTS feature_note (id INTEGER PRIMARY KEY CHECK (id = 1), note TEXT NOT NULL);
 `
 
 const queries = {
@@ -26,19 +27,27 @@ const queries = {
   addToJournal: 'INSERT INTO feature_journal (sequence, writes) VALUES (?, ?)',
   forgetJournal: 'DELETE FROM feature_journal WHERE sequence <= ?',
   identity: 'SELECT identity FROM feature_store',
+  note: 'SELECT note FROM feature_note',
+  setNote: 'INSERT INTO feature_note (id, note) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET note = excluded.note',
   journal: 'SELECT sequence, writes FROM feature_journal ORDER BY sequence',
 } as const
+
+const wholeTransaction = ['BEGIN IMMEDIATE', 'COMMIT', 'ROLLBACK'] as const
+const partTransaction = ['SAVEPOINT part', 'RELEASE part', 'ROLLBACK TO part; RELEASE part'] as const
 
 /** The tables; synchronous, every method one short turn. A commit is with the operating system, so it survives the process; on the bus's file the bus's next commit makes it survive more. */
 export class HistoryDatabase {
   /** Made with the file. */
   readonly identity: string
   private readonly database: DatabaseSync
+  /** Whether one transaction lasts from one `commit` to the next, each `transaction` being a part of it. */
+  private readonly held: boolean
   private readonly statements: Readonly<Record<keyof typeof queries, StatementSync>>
   private readonly origins = new Map<string, Map<number, number>>()
 
   /** @throws MeshError FAILED_PRECONDITION where the file cannot be opened, or another process has it */
-  constructor(path: string, exclusive: boolean) {
+  constructor(path: string, exclusive: boolean, held: boolean) {
+    this.held = held
     let database: DatabaseSync | undefined
     try {
       // Other connections of this process (the bus's) may be writing: wait for them.
@@ -54,6 +63,8 @@ export class HistoryDatabase {
       ) as unknown as typeof this.statements
       database.prepare('INSERT INTO feature_store (id, identity) VALUES (1, ?) ON CONFLICT DO NOTHING').run(randomUUID())
       this.identity = this.statements.identity.get()!['identity'] as string
+      // A commit of these is asked for by who has just written to the disk what goes with it.
+      if (held) database.exec('PRAGMA synchronous = FULL; BEGIN IMMEDIATE')
     } catch (thrown) {
       database?.close()
       throw new MeshError(
@@ -68,14 +79,32 @@ export class HistoryDatabase {
 
   /** All or none of what `work` writes. @throws MeshError UNAVAILABLE */
   transaction(work: () => void): void {
+    const [begin, commit, undo] = this.held ? partTransaction : wholeTransaction
+    // SQLite gives a whole transaction up on some errors (https://www.sqlite.org/lang_transaction.html, section 3): what it held is gone.
+    if (this.held && !this.database.isTransaction)
+      throw unavailable(new Error('what was held for the next commit is lost: start the run again from its last checkpoint'))
     try {
-      this.database.exec('BEGIN IMMEDIATE')
+      this.database.exec(begin)
       work()
-      this.database.exec('COMMIT')
+      this.database.exec(commit)
     } catch (thrown) {
-      if (this.database.isTransaction) this.database.exec('ROLLBACK')
+      if (this.database.isTransaction) this.database.exec(undo)
       throw unavailable(thrown)
     }
+  }
+
+  /** Makes all that was written since the last commit survive, and the note with it, or none. For a database whose commits are held. */
+  commit(note: string): void {
+    reading(() => {
+      this.statements.setNote.run(note)
+      this.database.exec('COMMIT')
+      this.database.exec('BEGIN IMMEDIATE')
+    })
+  }
+
+  /** The last commit's; undefined before the first. */
+  note(): string | undefined {
+    return reading(() => this.statements.note.get())?.['note'] as string | undefined
   }
 
   /** @throws MeshError FAILED_PRECONDITION where it is stored with another count of values */

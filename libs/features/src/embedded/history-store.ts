@@ -17,6 +17,11 @@ export interface EmbeddedHistoryStoreOptions {
   readonly cacheBytes?: number
   /** For a file of its own: refuses to start where another process has it, and keeps others off. */
   readonly exclusive?: boolean
+  /**
+   * `asked`: what is appended survives the process only from the next `commit` on, and goes whole where it ends before: for a batch run, whose histories
+   * must be as of its checkpoint, not ahead of it. The file must be its own. Each append where absent.
+   */
+  readonly commits?: 'asked'
 }
 
 const defaultCacheBytes = 192 * 1024 * 1024
@@ -59,7 +64,7 @@ export class EmbeddedHistoryStore implements HistoryStore {
   // oxlint-disable-next-line typescript/require-await
   async start(_signal: AbortSignal): Promise<void> {
     if (this.options.path !== ':memory:') mkdirSync(dirname(this.options.path), { recursive: true })
-    this.database = new HistoryDatabase(this.options.path, this.options.exclusive === true)
+    this.database = new HistoryDatabase(this.options.path, this.options.exclusive === true, this.commitsAreAsked)
     for (const { sequence, bytes } of this.database.journal()) {
       this.sequence = sequence
       for (const { historyId, key, entries } of decodeWrites(bytes))
@@ -74,6 +79,7 @@ export class EmbeddedHistoryStore implements HistoryStore {
     if (database === undefined) return
     this.database = undefined
     try {
+      if (this.commitsAreAsked) return
       database.transaction(() => {
         for (const history of this.dirty) database.put(history)
         database.forgetJournal(this.sequence)
@@ -93,6 +99,24 @@ export class EmbeddedHistoryStore implements HistoryStore {
 
   get identity(): string {
     return this.open().identity
+  }
+
+  /**
+   * Commits what was appended since the last commit, with a note of what it is as of, to the disk.
+   * @throws MeshError FAILED_PRECONDITION unless `commits` is `asked`; UNAVAILABLE
+   */
+  commit(note: string): void {
+    if (!this.commitsAreAsked) throw new MeshError('FAILED_PRECONDITION', 'each append of this store is committed by itself')
+    this.open().commit(note)
+  }
+
+  /** The last commit's; undefined before the first. */
+  get note(): string | undefined {
+    return this.open().note()
+  }
+
+  private get commitsAreAsked(): boolean {
+    return this.options.commits === 'asked'
   }
 
   /** Arrays are the cache's own, live until the next turn of the event loop. */
