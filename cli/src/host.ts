@@ -1,9 +1,9 @@
 import { mkdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import { type Bus, EmbeddedBus, KafkaBus } from '@spillway/bus'
 import { tierStages } from '@spillway/cascade-router'
 import { type Component, MeshError, type Stage, systemClock } from '@spillway/core'
-import { EmbeddedHistoryStore, FeatureEngine } from '@spillway/features'
+import { FeatureEngine, type HistoryStore } from '@spillway/features'
 import { Gateway } from '@spillway/gateway'
 import { compileGraph, type Graph, hostedStages, maxLinkMessageBytes, MeshProcess, type Pipeline, type StageService } from '@spillway/mesh'
 import { startModelService } from '@spillway/model'
@@ -11,14 +11,17 @@ import { postprocessingStage } from '@spillway/postprocessing'
 import { preprocessingStages } from '@spillway/preprocessing'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
 import { inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
-import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry } from '@spillway/telemetry'
+import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry, type Readiness } from '@spillway/telemetry'
+import { featureStore } from './feature-store.ts'
 import { sampleEvent } from './sample-event.ts'
-import { type BusAddress, defaultPorts, type ServiceName } from './options.ts'
+import { type BusAddress, defaultPorts, type ServiceName, type StoreAddress } from './options.ts'
 
 export interface HostOptions {
   readonly pipeline: Pipeline
   readonly services: ReadonlySet<ServiceName>
   readonly bus: BusAddress
+  /** Where histories are; embedded where absent. */
+  readonly store?: StoreAddress
   /** Folder of what this process keeps: the embedded bus and the feature store. */
   readonly dataPath: string
   readonly host: string
@@ -111,7 +114,8 @@ export class Host implements Component {
     const models = await this.models(needsModels, signal)
     // The bus comes before the store: on one file, its lock says that no other process has it.
     const bus = await this.startBus(signal)
-    const stages = await this.stages(hosted, models, signal)
+    const histories = await this.startStore(hosted, signal)
+    const stages = await this.stages(hosted, models, histories, signal)
     const peers = await this.peers(signal)
     const process = new MeshProcess({
       pipeline,
@@ -119,6 +123,7 @@ export class Host implements Component {
       services,
       bus,
       stages,
+      ...(histories && { histories }),
       peers,
       telemetry,
       metrics: this.metrics,
@@ -188,21 +193,23 @@ export class Host implements Component {
     return bus
   }
 
+  /** The histories of the preprocessing stages, where this process has any. */
+  private async startStore(hosted: ReadonlySet<string>, signal: AbortSignal): Promise<HistoryStore | undefined> {
+    const { pipeline, bus, dataPath, telemetry, store = { kind: 'embedded' } } = this.options
+    if (![...hosted].some((id) => this.graph.stages.get(id)!.service === 'preprocessing')) return undefined
+    return this.begin(featureStore({ pipeline: pipeline.name, store, bus, dataPath, logger: telemetry.logger }), signal)
+  }
+
   private async stages(
     hosted: ReadonlySet<string>,
     modelOf: (tier: number) => ModelClient,
+    store: HistoryStore | undefined,
     signal: AbortSignal,
   ): Promise<ReadonlyMap<string, Stage>> {
-    const { pipeline, bus, dataPath } = this.options
+    const { pipeline } = this.options
     const services = new Set([...hosted].map((id) => this.graph.stages.get(id)!.service))
     const stages: Stage[] = []
-    if (services.has('preprocessing')) {
-      mkdirSync(dataPath, { recursive: true })
-      const own = join(dataPath, `${pipeline.name}.features.db`)
-      const settings = bus.kind === 'embedded' ? { path: bus.path } : { path: own, exclusive: true }
-      const store = await this.begin(new EmbeddedHistoryStore(settings), signal)
-      stages.push(...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store })))
-    }
+    if (store !== undefined) stages.push(...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store })))
     if (services.has('cascade-router'))
       stages.push(
         ...(await tierStages({ pipeline, modelOf, clock: systemClock, metrics: this.metrics, telemetry: this.options.telemetry, signal })),
@@ -223,6 +230,11 @@ export class Host implements Component {
     return channels
   }
 
+  private readiness(): Readiness {
+    const reason = this.startedProcess?.problem
+    return this.ready && reason !== undefined ? { ready: false, reason } : this.ready
+  }
+
   private portsOf(service: ServiceName): { readonly http: number; readonly grpc: number } {
     return this.options.ports.get(service) ?? defaultPorts[service]
   }
@@ -234,14 +246,17 @@ export class Host implements Component {
     const server = new GrpcServer({ host, port: grpc, services: [process.linkService()], telemetry, maxMessageBytes: maxLinkMessageBytes })
     await this.begin(server, signal)
     server.setServing(true)
-    await this.begin(new OperationsServer({ host, port: http, telemetry, ready: () => this.ready }), signal)
+    await this.begin(new OperationsServer({ host, port: http, telemetry, ready: () => this.readiness() }), signal)
   }
 
   private async startGateway(process: MeshProcess, bus: Bus, signal: AbortSignal): Promise<Gateway> {
     const { host, telemetry } = this.options
     const { http, grpc } = this.portsOf('gateway')
     const pipelines = [process.gatewayPipeline()]
-    return this.begin(new Gateway({ host, httpPort: http, grpcPort: grpc, bus, pipelines, telemetry, ready: () => this.ready }), signal)
+    return this.begin(
+      new Gateway({ host, httpPort: http, grpcPort: grpc, bus, pipelines, telemetry, ready: () => this.readiness() }),
+      signal,
+    )
   }
 }
 

@@ -25,6 +25,19 @@ export function parseBus(text: string): BusAddress {
   throw new MeshError('INVALID_ARGUMENT', `--bus ${text}: expected kafka://host:port or embedded:FILE`, { field: '--bus' })
 }
 
+export type StoreAddress =
+  /** `path` is absent where the file is the embedded bus's own, or lies in the data folder. */
+  { readonly kind: 'embedded'; readonly path?: string } | { readonly kind: 'redis'; readonly url: string }
+
+/** `embedded`, `embedded:FILE`, `redis://[user:password@]host[:port][/database]`, `rediss://…` for TLS. @throws MeshError INVALID_ARGUMENT */
+export function parseStore(text: string): StoreAddress {
+  if (text === 'embedded') return { kind: 'embedded' }
+  const [, path] = /^embedded:(.+)$/.exec(text) ?? []
+  if (path !== undefined) return { kind: 'embedded', path }
+  if (/^rediss?:\/\/[^/]/.test(text) && URL.canParse(text)) return { kind: 'redis', url: text }
+  throw new MeshError('INVALID_ARGUMENT', `--store ${text}: expected redis://host:port, embedded or embedded:FILE`, { field: '--store' })
+}
+
 export function parseService(text: string): ServiceName {
   const name = serviceNames.find((known) => known === text)
   if (name === undefined) throw new MeshError('INVALID_ARGUMENT', `there is no service "${text}": choose among ${serviceNames.join(', ')}`)

@@ -94,6 +94,10 @@ describe('an option is refused', () => {
       /--bus kafka:localhost: expected kafka:\/\/host:port or embedded:FILE/,
     ],
     [['up', '--pipeline', examplePipeline, '--bus', 'kafka://'], /names no broker/],
+    ...['redis:localhost', 'redis://', 'rocksdb', 'embedded:'].map((store): [string[], RegExp] => [
+      ['up', '--pipeline', examplePipeline, '--store', store],
+      new RegExp(`--store ${store}: expected redis://host:port, embedded or embedded:FILE`),
+    ]),
     [
       ['up', '--pipeline', examplePipeline, '--data', folder, ...freePorts, '--bus', 'kafka://nowhere.invalid:9092'],
       /the host "nowhere\.invalid" does not exist/,

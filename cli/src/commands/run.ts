@@ -3,7 +3,17 @@ import { loadPipeline, type Pipeline } from '@spillway/mesh'
 import { createTelemetry, type LogLevel } from '@spillway/telemetry'
 import { type Command, Option } from 'commander'
 import { Host, type HostOptions } from '../host.ts'
-import { type BusAddress, defaultPorts, parseBus, parsePeers, parsePort, parseService, type ServiceName, serviceNames } from '../options.ts'
+import {
+  type BusAddress,
+  defaultPorts,
+  parseBus,
+  parsePeers,
+  parsePort,
+  parseService,
+  parseStore,
+  type ServiceName,
+  serviceNames,
+} from '../options.ts'
 import { ProcessLog } from '../process-log.ts'
 import { runUntilStopped } from '../run-until-stopped.ts'
 import { showStatus } from '../status-view.ts'
@@ -11,6 +21,7 @@ import { showStatus } from '../status-view.ts'
 interface CommonFlags {
   readonly pipeline: string
   readonly bus?: string
+  readonly store?: string
   readonly data: string
   readonly host: string
   readonly logLevel: LogLevel
@@ -52,6 +63,10 @@ export function addRunCommands(program: Command): void {
     command
       .requiredOption('--pipeline <file>', 'the pipeline file')
       .option('--bus <address>', 'kafka://host:port[,host:port] or embedded:FILE (default: embedded:<data>/<pipeline>.db)')
+      .option(
+        '--store <address>',
+        'where histories are: redis://host:port[/database], embedded or embedded:FILE (default: embedded, with the bus or in the data folder)',
+      )
       .option('--data <folder>', 'where this process keeps its data', './data')
       .option('--host <address>', 'address to listen on', '127.0.0.1')
       .option('--http-port <port>', 'HTTP port, 0 for any free one (default: the service’s own)', parsePort)
@@ -82,6 +97,7 @@ function hostOptions(
 ): HostOptions {
   const bus: BusAddress =
     flags.bus === undefined ? { kind: 'embedded', path: join(flags.data, `${pipeline.name}.db`) } : parseBus(flags.bus)
+  const store = flags.store === undefined ? {} : { store: parseStore(flags.store) }
   const peers = parsePeers(flags.peer)
   const own = defaultPorts[listener]
   const ports = new Map([[listener, { http: flags.httpPort ?? own.http, grpc: flags.grpcPort ?? own.grpc }]])
@@ -92,7 +108,7 @@ function hostOptions(
     otlp: process.env['OTEL_EXPORTER_OTLP_ENDPOINT'] !== undefined,
     ...(log === undefined ? {} : { logDestination: log }),
   })
-  return { pipeline, services, bus, dataPath: flags.data, host: flags.host, ports, peers, telemetry }
+  return { pipeline, services, bus, ...store, dataPath: flags.data, host: flags.host, ports, peers, telemetry }
 }
 
 async function pipelineOf(flags: CommonFlags): Promise<Pipeline> {
