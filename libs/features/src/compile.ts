@@ -3,7 +3,7 @@ import type { FeaturesDefinition } from './definition.ts'
 import type { FeatureInput, FeaturePlan, InputPlan } from './plan.ts'
 import { plannedLookup } from './lookups/compile.ts'
 import { wrong } from './refusal.ts'
-import { checkHistories, checkShares, plannedHistory } from './windows/compile.ts'
+import { checkHistories, checkWindowValues, plannedHistory } from './windows/compile.ts'
 
 export interface CompileOptions {
   /** How far, in event time, one input may run ahead of another: histories are kept that much longer. 7 d where absent. */
@@ -24,7 +24,7 @@ export function compileFeatures(
   const features = definition ?? defaultFeatures(inputs)
   checkHistories(features.histories, inputs)
   checkColumnNames(features, inputs)
-  checkShares(features, inputs)
+  checkWindowValues(features, inputs)
   const read = Object.values(features.columns)
   const titles = {
     histories: Object.keys(features.histories).filter((title) => isLookedAt(title, features)),

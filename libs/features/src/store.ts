@@ -1,4 +1,5 @@
 import type { Component } from '@spillway/core'
+import type { Tiles } from './windows/tiles.ts'
 
 /**
  * One thing that happened to a key. Its identity is (origin, offset): adding it again changes nothing.
@@ -45,6 +46,8 @@ export interface PackedHistory {
   readonly origins: Uint32Array
   readonly offsets: Float64Array
   readonly values: Float64Array
+  /** Sums of runs of entries, where there are so many that windows are better not walked over. */
+  readonly tiles?: Tiles | undefined
 }
 
 export interface HistoryWrite {

@@ -66,7 +66,7 @@ describe('A reference that leads nowhere is refused, with its path and what woul
     expect(refusal(columns, { histories: { customer: { input: 'payments', key: 'amount' } } })).toMatchObject({
       field: 'histories.customer.key',
     })
-    expect(refusal(columns, { histories: { customer: { input: 'payments', key: 'customer', values: ['channel'] } } })).toMatchObject({
+    expect(refusal(columns, { histories: { customer: { input: 'payments', key: 'customer', values: ['at'] } } })).toMatchObject({
       field: 'histories.customer.values[0]',
     })
   })

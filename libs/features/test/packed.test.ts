@@ -99,7 +99,7 @@ describe('A packed history', () => {
     ])
       expect(() => decoded(broken, 4)).toThrow(expect.objectContaining({ code: 'DATA_LOSS' }))
     const history = new KeyHistory({ name: 'h', valueCount: 1, retentionMs: 1 }, 1, 'k')
-    expect(() => history.addPacked(block)).toThrow(
+    expect(() => history.unpack(block)).toThrow(
       expect.objectContaining({
         code: 'DATA_LOSS',
         message: expect.stringMatching(/^history h of k, \d+ bytes: a block of 4 values/) as string,

@@ -149,7 +149,7 @@ export class HistoryDatabase {
     const row = reading(() => this.statements.load.get(history.historyId, history.key))
     if (row === undefined) return
     history.rowId = row['id'] as number
-    history.addPacked(row['packed'] as Uint8Array)
+    history.unpack(row['packed'] as Uint8Array)
   }
 
   /** Returns the key's row id: to be kept only if the transaction commits. */

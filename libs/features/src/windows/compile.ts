@@ -2,8 +2,25 @@ import { parseDurationMs } from '@spillway/core'
 import type { FeaturesDefinition } from '../definition.ts'
 import type { FeatureInput } from '../plan.ts'
 import { listed, wrong } from '../refusal.ts'
-import type { HistoryDefinition, WindowDefinition } from './definition.ts'
-import type { PlannedHistory, WindowGroup, WindowOutput } from './plan.ts'
+import type { HistoryDefinition, WindowDefinition, WindowKind } from './definition.ts'
+import type { PlannedHistory, WindowGroup, WindowOutput, WindowScanKind } from './plan.ts'
+
+const scans: Readonly<Record<WindowKind, WindowScanKind>> = {
+  count: 'aggregate',
+  sum: 'aggregate',
+  mean: 'aggregate',
+  share: 'aggregate',
+  min: 'aggregate',
+  max: 'aggregate',
+  distinct: 'distinct',
+  last: 'newest',
+  sinceLast: 'newest',
+}
+
+/** What the elements of a window's column are called: `name`, or `name[1]` (the newest) to `name[count]` where it gives several. */
+export function windowNames(name: string, { count }: WindowDefinition): readonly string[] {
+  return count === undefined ? [name] : Array.from({ length: count }, (_, index) => `${name}[${index + 1}]`)
+}
 
 export function keyFieldsOf(history: HistoryDefinition): readonly string[] {
   return typeof history.key === 'string' ? [history.key] : history.key
@@ -32,24 +49,27 @@ export function checkHistories(histories: Readonly<Record<string, HistoryDefinit
       const path = `${at}.values[${index}]`
       if (type === undefined)
         throw wrong(path, `input "${history.input}" has no field "${value}": choose among ${listed(input.fields.keys())}`)
-      if (type === 'string' || type === 'timestamp')
-        throw wrong(path, `"${value}" is a ${type}: a history keeps numbers, integers and booleans`)
+      if (type === 'timestamp') throw wrong(path, `"${value}" is a timestamp: a history keeps numbers, integers, booleans and text`)
     })
   }
 }
 
-/** @throws MeshError INVALID_ARGUMENT whose `field` is the path within the section */
-export function checkShares(features: FeaturesDefinition, inputs: ReadonlyMap<string, FeatureInput>): void {
+/** What each window's value must be. @throws MeshError INVALID_ARGUMENT whose `field` is the path within the section */
+export function checkWindowValues(features: FeaturesDefinition, inputs: ReadonlyMap<string, FeatureInput>): void {
   for (const [name, { window, history, of }] of Object.entries(features.columns)) {
-    if (window !== 'share') continue
-    const type = inputs.get(features.histories[history!]?.input ?? '')?.fields.get(of!)
-    if (type === 'number')
+    if (window === undefined || of === undefined) continue
+    const type = inputs.get(features.histories[history!]?.input ?? '')?.fields.get(of)
+    if (window === 'share' && type === 'number')
       throw wrong(
         `columns.${name}.of`,
         `"${of}" is a number, and a share is that of flags (booleans, or integers 0 and 1): use "window: mean"`,
       )
+    if (type === 'string' && !takesText.has(window))
+      throw wrong(`columns.${name}.of`, `"${of}" is text, of which a history keeps a hash: only ${listed(takesText)} are made from it`)
   }
 }
+
+const takesText: ReadonlySet<WindowKind> = new Set(['count', 'distinct', 'sinceLast'])
 
 export function plannedHistory(
   title: string,
@@ -60,22 +80,53 @@ export function plannedHistory(
   const definition = features.histories[title]!
   const { input, values } = definition
   const keyFields = keyFieldsOf(definition)
-  let spanMs = 0
-  for (const column of Object.values(features.columns))
-    if (column.history === title) spanMs = Math.max(spanMs, parseDurationMs(column.length!) + parseDurationMs(column.delay ?? '0ms'))
   // An event that looks it up may be late itself, and its input may lag behind the one that feeds the history.
   let slackMs = inputs.get(input)!.latenessMs
   for (const [name, reader] of inputs) if (reader.predict && name !== input) slackMs = Math.max(slackMs, reader.latenessMs + maxSkewMs)
+  const retentionMs = retentionOf(title, features, slackMs)
+  const made = values.map((value) => (inputs.get(input)!.fields.get(value) === 'string' ? `#${value}` : value))
   return {
-    name: `${title}:${input}.${keyFields.join('+')}(${values.join(',')})`,
+    name: `${title}:${input}.${keyFields.join('+')}(${made.join(',')})`,
     title,
     input,
     keyFields,
     valueFields: values,
     valueCount: values.length,
-    retentionMs: spanMs + slackMs,
+    retentionMs,
     owned: isOwned(definition, inputs.get(input)!),
   }
+}
+
+/** What the history's windows need, or what it is told to keep. @throws MeshError INVALID_ARGUMENT for a window that needs more than that */
+function retentionOf(title: string, features: FeaturesDefinition, slackMs: number): number {
+  const { retention } = features.histories[title]!
+  const keptMs = retention === undefined ? Infinity : parseDurationMs(retention)
+  let neededMs = slackMs
+  for (const [name, { history, length, delay }] of Object.entries(features.columns)) {
+    if (history !== title) continue
+    const windowMs = parseDurationMs(length!) + parseDurationMs(delay ?? '0ms')
+    neededMs = Math.max(neededMs, windowMs + slackMs)
+    if (windowMs + slackMs > keptMs)
+      throw wrong(
+        `columns.${name}.length`,
+        `the window reaches ${durationText(windowMs)} back (length and delay), an event may be ${durationText(slackMs)} late on top, and history "${title}" keeps ${retention}: ` +
+          `shorten it to ${keptMs > slackMs ? durationText(keptMs - slackMs) : 'nothing'} in all, or set histories.${title}.retention to ${durationText(windowMs + slackMs)} or more`,
+      )
+  }
+  return retention === undefined ? neededMs : keptMs
+}
+
+const units = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1000],
+] as const
+
+/** Exactly, as the file would have it. */
+function durationText(durationMs: number): string {
+  const [unit, unitMs] = units.find(([, ms]) => durationMs % ms === 0) ?? ['ms', 1]
+  return `${durationMs / unitMs}${unit}`
 }
 
 interface PlannedWindow {
@@ -83,6 +134,8 @@ interface PlannedWindow {
   readonly value: number
   readonly delayMs: number
   readonly lengthMs: number
+  readonly scan: WindowScanKind
+  readonly current: boolean
   readonly output: Omit<WindowOutput, 'length'>
 }
 
@@ -126,10 +179,14 @@ export class WindowCompiler {
         `history "${title}" does not go by the partition key of input "${name}" (${input.keyField ?? 'none'}), so what it holds depends on what other partitions have delivered: ` +
           'give the window a delay, or accept that with "approximate: true"',
       )
-    const output = { column, kind: window!, ofValue: index >= 0, empty: definition.empty ?? 0 }
+    if (definition.current !== undefined && history.input !== name)
+      throw wrong(`${at}.current`, `history "${title}" is of input "${history.input}": an event of "${name}" is not in it`)
+    const scan = scans[window!]
+    const { current = scan !== 'newest', empty = scan === 'newest' ? NaN : 0, count: width = 1 } = definition
+    const output = { column, kind: window!, ofValue: index >= 0, empty, width }
     const lengthMs = parseDurationMs(definition.length!)
-    this.windows.push({ history: this.titles.indexOf(title!), value: index, delayMs, lengthMs, output })
-    return 1
+    this.windows.push({ history: this.titles.indexOf(title!), value: index, delayMs, lengthMs, scan, current, output })
+    return width
   }
 
   private checkKeys(history: HistoryDefinition, title: string, at: string): void {
@@ -149,23 +206,29 @@ export class WindowCompiler {
     }
   }
 
-  /** One group for each history, delay and value; windows that only count join whichever there is. */
+  /** One group for each history, delay, value and manner; windows that only count join whichever there is. */
   groups(): WindowGroup[] {
     const groups = Object.values(
       Object.groupBy(
         this.windows,
-        ({ history, delayMs, value }) => `${history}/${delayMs}/${value >= 0 ? value : this.valueBeside(history, delayMs)}`,
+        (window) =>
+          `${window.history}/${window.delayMs}/${window.scan}/${window.current}/${window.value >= 0 ? window.value : this.valueBeside(window)}`,
       ),
     ) as PlannedWindow[][]
     return groups.map((windows) => {
       const lengthsMs = [...new Set(windows.map(({ lengthMs }) => lengthMs))].sort((a, b) => a - b)
       const outputs = windows.map(({ lengthMs, output }) => ({ ...output, length: lengthsMs.indexOf(lengthMs) }))
-      const { history, delayMs } = windows[0]!
-      return { history, value: Math.max(...windows.map(({ value }) => value)), delayMs, lengthsMs, outputs }
+      const { history, delayMs, scan, current } = windows[0]!
+      return { history, value: Math.max(...windows.map(({ value }) => value)), delayMs, scan, current, lengthsMs, outputs }
     })
   }
 
-  private valueBeside(history: number, delayMs: number): number {
-    return this.windows.find((other) => other.history === history && other.delayMs === delayMs && other.value >= 0)?.value ?? -1
+  /** The value of another window that is walked alike. */
+  private valueBeside({ history, delayMs, scan, current }: PlannedWindow): number {
+    const beside = this.windows.find(
+      (other) =>
+        other.value >= 0 && other.history === history && other.delayMs === delayMs && other.scan === scan && other.current === current,
+    )
+    return beside?.value ?? -1
   }
 }

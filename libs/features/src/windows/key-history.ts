@@ -3,8 +3,13 @@ import type { HistoryEntry, HistorySettings } from '../store.ts'
 import { EntryColumns } from './entry-columns.ts'
 import { decodeBlocks, encodeColumns } from './packed.ts'
 import { compareEntries, countUpTo } from './slice-history.ts'
+import { Tiles } from './tiles.ts'
 
 const smallest = 8
+/** Entries of a tile: what is walked over at a window's edges, and made anew when a late entry comes. */
+const defaultTileSize = 64
+/** Where an entry goes is looked for so far back one by one: nearly always it is the newest. */
+const nearEnd = 8
 /** What a key costs beside its entries: objects, views and its place in the maps. Estimated from heap snapshots, rounded up. */
 const overheadBytes = 800
 
@@ -24,16 +29,27 @@ export class KeyHistory extends EntryColumns {
   readonly key: string
   /** Entries at or before this may be dropped. */
   private horizonMs = -Infinity
+  private readonly tileSize: number
+  private tileIndex: Tiles | undefined
 
-  constructor(settings: HistorySettings, historyId: number, key: string) {
+  /** @param tileSize entries of a tile; Infinity for none */
+  constructor(settings: HistorySettings, historyId: number, key: string, tileSize: number = defaultTileSize) {
     super(settings.valueCount)
+    this.tileSize = tileSize
     this.settings = settings
     this.historyId = historyId
     this.key = key
   }
 
   get bytes(): number {
-    return overheadBytes + this.key.length + this.capacity * (20 + 8 * this.valueCount)
+    const tiles = this.tileIndex === undefined ? 0 : this.tileIndex.bytes
+    return overheadBytes + this.key.length + this.capacity * (20 + 8 * this.valueCount) + tiles
+  }
+
+  /** Where there are enough entries to be worth it. */
+  get tiles(): Tiles | undefined {
+    if (this.tileIndex === undefined && this.count >= 4 * this.tileSize) this.tileIndex = new Tiles(this, this.tileSize)
+    return this.tileIndex
   }
 
   /** Entries of a slice; those that it has already change nothing. */
@@ -61,13 +77,8 @@ export class KeyHistory extends EntryColumns {
   }
 
   private addOne({ timeMs, origin, offset, values }: HistoryEntry): void {
-    let at = this.count
-    while (at > 0) {
-      const order = compareEntries(this.times[at - 1]!, this.origins[at - 1]!, this.offsets[at - 1]!, timeMs, origin, offset)
-      if (order === 0) return
-      if (order < 0) break
-      at--
-    }
+    let at = this.placeOf(timeMs, origin, offset)
+    if (at < 0) return
     if (this.count === this.capacity) at -= this.makeRoom(at)
     if (at < this.count) this.move(at, at + 1, this.count)
     this.times[at] = timeMs
@@ -76,6 +87,21 @@ export class KeyHistory extends EntryColumns {
     const { valueCount } = this
     for (let v = 0; v < valueCount; v++) this.values[at * valueCount + v] = values[v]!
     this.count++
+    if (at < this.count - 1) this.tileIndex?.inserted(at)
+  }
+
+  /** Where such an entry goes; -1 where it is there. */
+  private placeOf(timeMs: number, origin: number, offset: number): number {
+    const { times, origins, offsets } = this
+    let high = this.count
+    let low = 0
+    for (let probe = high - 1; low < high; probe = high - low <= nearEnd || this.count - high < nearEnd ? high - 1 : (low + high) >>> 1) {
+      const order = compareEntries(times[probe]!, origins[probe]!, offsets[probe]!, timeMs, origin, offset)
+      if (order === 0) return -1
+      if (order < 0) low = probe + 1
+      else high = probe
+    }
+    return low
   }
 
   /** Entries `start` (inclusive) to `end` (exclusive) to `target`. */
@@ -95,10 +121,12 @@ export class KeyHistory extends EntryColumns {
   }
 
   private drop(limit: number): number {
-    const dropped = Math.min(limit, countUpTo(this, this.horizonMs))
+    const old = Math.min(limit, countUpTo(this, this.horizonMs))
+    const dropped = this.tileIndex?.wholeUpTo(old) ?? old
     if (dropped > 0) {
       this.move(dropped, 0, this.count)
       this.count -= dropped
+      this.tileIndex?.dropped(dropped)
     }
     return dropped
   }
@@ -114,7 +142,8 @@ export class KeyHistory extends EntryColumns {
    * @returns how many blocks there were: a value of many is due to be packed again
    * @throws MeshError DATA_LOSS where the bytes are not whole blocks
    */
-  addPacked(bytes: Uint8Array): number {
+  unpack(bytes: Uint8Array): number {
+    this.tileIndex = undefined
     try {
       return decodeBlocks(bytes, this)
     } catch (thrown) {

@@ -22,15 +22,23 @@ export interface WindowOutput {
   /** Counts entries whose value is there, not entries. */
   readonly ofValue: boolean
   readonly empty: number
+  /** Numbers a row. */
+  readonly width: number
 }
 
-/** Windows that one walk through a key's history computes: the same history, value and delay. */
+/** How a group's windows are computed: aggregates of any order, how many different values, or what is newest. */
+export type WindowScanKind = 'aggregate' | 'distinct' | 'newest'
+
+/** Windows that one walk through a key's history computes: the same history, value, delay and manner. */
 export interface WindowGroup {
+  readonly scan: WindowScanKind
   /** Index in the plan's histories. */
   readonly history: number
   /** Index in the entry's values; -1 where entries are only counted. */
   readonly value: number
   readonly delayMs: number
+  /** Whether the windows hold the row's own event, where it is one of the history's. */
+  readonly current: boolean
   /** Ascending. */
   readonly lengthsMs: readonly number[]
   readonly outputs: readonly WindowOutput[]
