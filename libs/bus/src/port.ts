@@ -73,6 +73,8 @@ export type ProcessorEvent =
       readonly delayMs: number
       readonly error: MeshError
     }
+  /** A partition's position has another stamp: it is not processed until that changes. Said once; when it changes, the partition is assigned again. */
+  | { readonly kind: 'refused'; readonly topic: string; readonly partition: number; readonly error: MeshError }
   | { readonly kind: 'disconnected'; readonly error: MeshError }
   | { readonly kind: 'connected' }
 

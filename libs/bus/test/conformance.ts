@@ -6,6 +6,7 @@ import { processTests } from './conformance/process.ts'
 import { publishTests } from './conformance/publish.ts'
 import { replayTests } from './conformance/replay.ts'
 import { schedulingTests } from './conformance/scheduling.ts'
+import { stampTests } from './conformance/stamp.ts'
 import { subscribeTests } from './conformance/subscribe.ts'
 
 export type { BusHarness, MakeHarness } from './conformance/fixture.ts'
@@ -18,6 +19,7 @@ export function busConformance(name: string, makeHarness: MakeHarness): void {
     processTests(makeHarness)
     deliveryTests(makeHarness)
     schedulingTests(makeHarness)
+    stampTests(makeHarness)
     replayTests(makeHarness)
     instanceTests(makeHarness)
   })

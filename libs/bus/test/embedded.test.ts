@@ -12,7 +12,7 @@ const signal = AbortSignal.timeout(600_000)
 const limits = { from: 'earliest', maxSliceRecords: 100, maxSliceBytes: 1 << 20, concurrency: 4 } as const
 
 /** Processes until the group has no lag, and gives the values it was offered. */
-async function offered(bus: EmbeddedBus, options: Pick<ProcessOptions, 'topics' | 'group'>): Promise<string[]> {
+async function offered(bus: EmbeddedBus, options: Pick<ProcessOptions, 'topics' | 'group' | 'stamp'>): Promise<string[]> {
   const values: string[] = []
   const processor = bus.process({ ...limits, ...options }, (slice) => {
     values.push(...valuesOf(sliceRows(slice)))
@@ -57,6 +57,27 @@ describe('embedded bus', () => {
     await fill(second, 'events', 2, 1, 10)
     expect((await offered(second, { topics: ['events'], group: 'g' })).toSorted()).toEqual(['p0-10', 'p1-10'])
     expect(await readAll(second, 'events')).toHaveLength(22)
+  })
+
+  test('a file of before positions had stamps is taken on', async () => {
+    const first = await open()
+    await first.topics.ensure([{ name: 'events', partitions: 1 }])
+    await fill(first, 'events', 1, 10)
+    await offered(first, { topics: ['events'], group: 'g' })
+    await fill(first, 'events', 1, 5, 10)
+    await first.drain()
+    const database = new DatabaseSync(path)
+    database.exec('ALTER TABLE bus_positions DROP COLUMN stamp')
+    database.close()
+    const second = await open()
+    expect(await offered(second, { topics: ['events'], group: 'g', stamp: 'store-1' })).toEqual([
+      'p0-10',
+      'p0-11',
+      'p0-12',
+      'p0-13',
+      'p0-14',
+    ])
+    expect(await offered(second, { topics: ['events'], group: 'g', stamp: 'store-1' })).toEqual([])
   })
 
   test('retention by size keeps at least that much, drops the oldest, and a group that is behind starts at the earliest', async () => {

@@ -1,7 +1,7 @@
 import { type Clock, MeshError } from '@spillway/core'
 import type { Records } from '../port.ts'
 import { concatRecords, recordsBytesLimit } from '../records.ts'
-import type { Log, LogStore } from './log-store.ts'
+import type { Log, LogStore, StoredPosition } from './log-store.ts'
 
 /** Records for one partition. */
 export interface Append {
@@ -9,16 +9,10 @@ export interface Append {
   readonly records: Records
 }
 
-interface Position {
-  readonly group: string
-  readonly log: Log
-  readonly next: number
-}
-
 /** What is committed together or not at all. */
 export interface Commit {
   readonly appends: readonly Append[]
-  readonly position?: Position
+  readonly position?: StoredPosition
 }
 
 interface Pending {
@@ -104,8 +98,7 @@ export class Committer {
       const nowMs = this.clock.nowMs()
       this.store.transaction(() => {
         for (const [log, parts] of byLog) grown.push([log, this.store.append(log, concatRecords(parts), nowMs)])
-        for (const { commit } of turn)
-          if (commit.position) this.store.setPosition(commit.position.group, commit.position.log, commit.position.next)
+        for (const { commit } of turn) if (commit.position) this.store.setPosition(commit.position)
       })
     } catch (thrown) {
       const error = MeshError.from(thrown)

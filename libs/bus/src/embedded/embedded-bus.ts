@@ -13,6 +13,7 @@ import type {
   Subscription,
   TopicAdmin,
 } from '../port.ts'
+import { checkStamp } from '../stamp.ts'
 import { Committer } from './committer.ts'
 import { EmbeddedProcessor } from './embedded-processor.ts'
 import type { Engine } from './engine.ts'
@@ -106,6 +107,7 @@ export class EmbeddedBus implements Bus {
   }
 
   process(options: ProcessOptions, handle: Handler): Processor {
+    checkStamp(options.stamp)
     const processor = new EmbeddedProcessor(
       () => this.engine(),
       options,

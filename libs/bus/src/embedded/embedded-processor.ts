@@ -2,9 +2,10 @@ import { MeshError } from '@spillway/core'
 import { backoffMs, pause } from '../backoff.ts'
 import { consumedRecords } from '../consumed.ts'
 import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent, Slice } from '../port.ts'
+import { stampRecheckMs, stampRefusal } from '../stamp.ts'
 import type { Engine } from './engine.ts'
 import { LogReader } from './log-reader.ts'
-import type { Log } from './log-store.ts'
+import type { Log, StoredPosition } from './log-store.ts'
 import { Permits } from './permits.ts'
 import { appended } from './waiting.ts'
 
@@ -130,14 +131,18 @@ export class EmbeddedProcessor implements Processor {
   }
 
   private async keepLatest(engine: Engine, logs: readonly Log[]): Promise<void> {
-    const { group } = this.options
-    const fresh = logs.filter((log) => engine.store.position(group, log) === undefined)
-    await Promise.all(fresh.map((log) => engine.committer.submit({ appends: [], position: { group, log, next: log.end } })))
+    const fresh = logs.filter((log) => engine.store.position(this.options.group, log) === undefined)
+    await Promise.all(fresh.map((log) => engine.committer.submit({ appends: [], position: this.positionAt(log, log.end) })))
+  }
+
+  private positionAt(log: Log, next: number): StoredPosition {
+    const { group, stamp } = this.options
+    return { group, log, next, stamp }
   }
 
   private stored(engine: Engine, log: Log): number {
     const begin = this.options.from === 'latest' ? log.end : log.earliest
-    return engine.store.position(this.options.group, log) ?? begin
+    return engine.store.position(this.options.group, log)?.next ?? begin
   }
 
   private partitions(): { topic: string; partition: number }[] {
@@ -145,6 +150,7 @@ export class EmbeddedProcessor implements Processor {
   }
 
   private async run(engine: Engine, lane: Lane): Promise<void> {
+    await this.accept(engine, lane)
     while (!this.stopping.signal.aborted) {
       if (lane.slice === undefined && lane.next >= lane.log.end) {
         await appended([lane.log], this.stopping.signal)
@@ -163,6 +169,26 @@ export class EmbeddedProcessor implements Processor {
     }
   }
 
+  /** Waits for as long as the position rests on something else. */
+  private async accept(engine: Engine, lane: Lane): Promise<void> {
+    const { group, stamp, from } = this.options
+    const { topic, partition } = lane.log
+    for (let refused = false; !this.stopping.signal.aborted;) {
+      const found = engine.store.position(group, lane.log)?.stamp
+      const error = stampRefusal(`"${topic}"/${partition}`, group, found, stamp)
+      if (error === undefined) {
+        if (!refused) return
+        if (from === 'latest') await this.keepLatest(engine, [lane.log])
+        lane.next = this.stored(engine, lane.log)
+        this.emit({ kind: 'assigned', partitions: [{ topic, partition }] })
+        return
+      }
+      if (!refused) this.emit({ kind: 'refused', topic, partition, error })
+      refused = true
+      await pause(stampRecheckMs, this.stopping.signal)
+    }
+  }
+
   private async attempt(engine: Engine, lane: Lane): Promise<void> {
     const slice = (lane.slice ??= this.read(engine, lane))
     if (slice === undefined) return
@@ -170,7 +196,7 @@ export class EmbeddedProcessor implements Processor {
     if (this.abandoned.signal.aborted) return
     const next = Number(slice.offsets[consumedRecords(outputs, slice) - 1]!) + 1
     const appends = outputs.writes.flatMap((write) => engine.router.route(write))
-    await engine.committer.submit({ appends, position: { group: this.options.group, log: lane.log, next } })
+    await engine.committer.submit({ appends, position: this.positionAt(lane.log, next) })
     Object.assign(lane, { next, attempts: 0, slice: undefined })
   }
 

@@ -34,6 +34,8 @@ export interface StoredPosition {
   readonly group: string
   readonly log: Log
   readonly next: number
+  /** What it was committed with. */
+  readonly stamp: string | undefined
 }
 
 /**
@@ -54,7 +56,7 @@ const schema = `
     log INTEGER NOT NULL, base INTEGER NOT NULL, count INTEGER NOT NULL, bytes INTEGER NOT NULL, accepted_ms REAL NOT NULL,
     data BLOB NOT NULL, PRIMARY KEY (log, base));
   CREATE TABLE IF NOT EXISTS bus_positions (
-    consumer_group TEXT NOT NULL, log INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (consumer_group, log)) WITHOUT ROWID;
+    consumer_group TEXT NOT NULL, log INTEGER NOT NULL, next INTEGER NOT NULL, stamp TEXT, PRIMARY KEY (consumer_group, log)) WITHOUT ROWID;
   INSERT OR IGNORE INTO bus_meta VALUES ('format', '1');
 `
 
@@ -80,6 +82,7 @@ export class LogStore {
       database.exec(`PRAGMA synchronous = ${durability === 'power-loss' ? 'FULL' : 'NORMAL'}`)
       database.exec(schema)
       checkFormat(path, database)
+      addStampColumn(database)
       database.prepare("INSERT OR REPLACE INTO bus_meta VALUES ('holder', ?)").run(describeHolder(nowMs))
       this.database = database
       this.statements = Object.fromEntries(
@@ -175,12 +178,13 @@ export class LogStore {
     Object.assign(log, { earliest, bytes })
   }
 
-  position(group: string, log: Log): number | undefined {
-    return this.statements.position.get(group, log.id)?.['next'] as number | undefined
+  position(group: string, log: Log): Pick<StoredPosition, 'next' | 'stamp'> | undefined {
+    const row = this.statements.position.get(group, log.id)
+    return row && { next: row['next'] as number, stamp: (row['stamp'] as string | null) ?? undefined }
   }
 
-  setPosition(group: string, log: Log, next: number): void {
-    this.statements.setPosition.run(group, log.id, next)
+  setPosition({ group, log, next, stamp }: StoredPosition): void {
+    this.statements.setPosition.run(group, log.id, next, stamp ?? null)
   }
 
   /** Of all groups. */
@@ -190,6 +194,7 @@ export class LogStore {
       group: row['consumer_group'] as string,
       log: logs.get(row['log'] as number)!,
       next: row['next'] as number,
+      stamp: (row['stamp'] as string | null) ?? undefined,
     }))
   }
 
@@ -213,8 +218,8 @@ const queries = {
   bytesBefore: 'SELECT coalesce(sum(bytes), 0) AS bytes FROM bus_chunks WHERE log = ? AND base < ? AND base + count <= ?',
   deleteBefore: 'DELETE FROM bus_chunks WHERE log = ? AND base < ? AND base + count <= ?',
   setEarliest: 'UPDATE bus_partitions SET earliest = ?, bytes = ? WHERE id = ?',
-  position: 'SELECT next FROM bus_positions WHERE consumer_group = ? AND log = ?',
-  setPosition: 'INSERT OR REPLACE INTO bus_positions VALUES (?, ?, ?)',
+  position: 'SELECT next, stamp FROM bus_positions WHERE consumer_group = ? AND log = ?',
+  setPosition: 'INSERT OR REPLACE INTO bus_positions (consumer_group, log, next, stamp) VALUES (?, ?, ?, ?)',
   positions: 'SELECT * FROM bus_positions ORDER BY consumer_group, log',
 } as const
 
@@ -227,6 +232,12 @@ function checkFormat(path: string, database: DatabaseSync): void {
   const found = database.prepare("SELECT value FROM bus_meta WHERE name = 'format'").get()?.['value']
   if (found !== '1')
     throw new MeshError('FAILED_PRECONDITION', `${path} has bus format ${String(found)}, expected 1: start with a new file`)
+}
+
+/** Files of before positions had stamps. */
+function addStampColumn(database: DatabaseSync): void {
+  const columns = database.prepare("SELECT name FROM pragma_table_info('bus_positions')").all()
+  if (!columns.some((column) => column['name'] === 'stamp')) database.exec('ALTER TABLE bus_positions ADD COLUMN stamp TEXT')
 }
 
 /** https://www.sqlite.org/rescode.html: 13 is FULL, 26 NOTADB, 11 CORRUPT; the low byte is the primary code. */

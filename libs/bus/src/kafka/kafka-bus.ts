@@ -15,6 +15,7 @@ import type {
   TopicAdmin,
 } from '../port.ts'
 import { drainedBefore } from '../drained.ts'
+import { checkStamp } from '../stamp.ts'
 import { connectPatiently } from './connect.ts'
 import { kafkaError } from './errors.ts'
 import { bridgeLogger, type KafkaLogger } from './kafka-logger.ts'
@@ -141,6 +142,7 @@ export class KafkaBus implements Bus {
   }
 
   process(options: ProcessOptions, handle: Handler): Processor {
+    checkStamp(options.stamp)
     const processor = new KafkaProcessor({
       process: options,
       handle,

@@ -63,7 +63,10 @@ export interface Broker {
   txnOffsetCommit(
     request: TransactionFields & {
       readonly groupId: string
-      readonly topics: readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[]
+      readonly topics: readonly {
+        readonly topic: string
+        readonly partitions: readonly (PartitionOffset & { readonly metadata: string })[]
+      }[]
     },
   ): Promise<unknown>
   endTxn(request: TransactionFields & { readonly transactionResult: boolean }): Promise<unknown>
@@ -71,7 +74,10 @@ export interface Broker {
     readonly groupId: string
     readonly topics: readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number }[] }[]
   }): Promise<{
-    readonly responses: readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[]
+    readonly responses: readonly {
+      readonly topic: string
+      readonly partitions: readonly (PartitionOffset & { readonly metadata: string | null })[]
+    }[]
   }>
   joinGroup(request: {
     readonly groupId: string

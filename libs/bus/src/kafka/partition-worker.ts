@@ -3,11 +3,12 @@ import type { Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '..
 import { consumedRecords } from '../consumed.ts'
 import { checkRecords, type RoundRobin } from '../records.ts'
 import { backoffMs, pause } from '../backoff.ts'
+import { stampRecheckMs, stampRefusal } from '../stamp.ts'
 import { isBrokerAway, isFenced, kafkaError } from './errors.ts'
 import type { Fetched, Fetcher, FetchSource } from './fetcher.ts'
-import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
-import { messageBytes, sliceOf } from './messages.ts'
+import type { Cluster } from './kafkajs-cluster.ts'
 import { batchesOf, type ProduceBatch } from './produce.ts'
+import { SliceQueue } from './slice-queue.ts'
 import type { Slots } from './slot.ts'
 import { TransactionalWriter } from './transaction.ts'
 
@@ -50,14 +51,15 @@ export class PartitionWorker implements FetchSource {
   /** What is in flight is given up. */
   readonly #halt = new AbortController()
   readonly #found = Promise.withResolvers<void>()
+  readonly #queue = new SliceQueue()
   readonly #turns = new Map<string, RoundRobin>()
   #position: bigint | undefined
   #committed = 0n
   /** The last position whose commit the broker has acknowledged to us. */
   #acknowledged: bigint | undefined
+  /** Its position has another stamp. */
+  #isRefused = false
   #fetchFrom: bigint | undefined
-  #queue: FetchedMessage[] = []
-  #queuedBytes = 0
   #slice: Slice | undefined
   #wake: (() => void) | undefined
   #running: Promise<void> | undefined
@@ -106,16 +108,13 @@ export class PartitionWorker implements FetchSource {
   wantedFrom(): bigint | undefined {
     const { maxSliceRecords, maxSliceBytes } = this.#options.process
     // Room for the next slice beside the one that is being handled.
-    return this.#queue.length < 2 * maxSliceRecords && this.#queuedBytes < 2 * maxSliceBytes ? this.#fetchFrom : undefined
+    return this.#queue.length < 2 * maxSliceRecords && this.#queue.bytes < 2 * maxSliceBytes ? this.#fetchFrom : undefined
   }
 
   accept({ from, messages, next }: Fetched): void {
     if (from !== this.#fetchFrom) return
     this.#fetchFrom = next
-    for (const message of messages) {
-      this.#queue.push(message)
-      this.#queuedBytes += messageBytes(message)
-    }
+    this.#queue.push(messages)
     this.#wake?.()
   }
 
@@ -166,11 +165,12 @@ export class PartitionWorker implements FetchSource {
   /** In this order: the previous owner is fenced, so that the position stands still; it is read; only then is anything fetched. */
   async #findPosition(): Promise<void> {
     this.#fetchFrom = undefined
-    this.#queue = []
-    this.#queuedBytes = 0
+    this.#queue.clear()
     this.#slice = undefined
     await this.#writer.begin()
-    const committed = this.#orAcknowledged(await this.#writer.committedOffset(this.topic, this.partition))
+    const found = await this.#writer.committed(this.topic, this.partition)
+    if (await this.#refused(found)) return
+    const committed = this.#orAcknowledged(found?.offset)
     const { from } = this.#options.process
     const start = committed ?? (await this.#logOffset(from))
     // "The latest" is decided once: a restart must not skip what came in between.
@@ -181,6 +181,24 @@ export class PartitionWorker implements FetchSource {
     this.#options.fetcher.wake()
     this.#options.onBack()
     this.#found.resolve()
+  }
+
+  /** Whether the position rests on something else: it is looked at again after a while. */
+  async #refused(found: { readonly offset: bigint; readonly stamp: string | undefined } | undefined): Promise<boolean> {
+    const { topic, partition } = this
+    const { group, stamp } = this.#options.process
+    const error = stampRefusal(`"${topic}"/${partition}`, group, found?.stamp, stamp)
+    if (error === undefined) {
+      if (this.#isRefused) this.#options.onEvent({ kind: 'assigned', partitions: [{ topic, partition }] })
+      this.#isRefused = false
+      return false
+    }
+    if (!this.#isRefused) this.#options.onEvent({ kind: 'refused', topic, partition, error })
+    this.#isRefused = true
+    this.#committed = found!.offset
+    this.#found.resolve()
+    await pause(stampRecheckMs, this.#finish.signal)
+    return true
   }
 
   /**
@@ -208,27 +226,16 @@ export class PartitionWorker implements FetchSource {
   }
 
   async #processSlice(): Promise<void> {
-    const slice = (this.#slice ??= this.#nextSlice())
+    const { maxSliceRecords, maxSliceBytes } = this.#options.process
+    const slice = (this.#slice ??= this.#queue.slice(this.topic, this.partition, maxSliceRecords, maxSliceBytes))
     const outputs = await this.#handle(slice)
     if (outputs === undefined) return
     const consumed = consumedRecords(outputs, slice)
     const batches = await this.#batches(outputs)
-    const following = this.#queue[consumed]
-    await this.#commit(batches, following === undefined ? this.#fetchFrom! : BigInt(following.offset))
-    for (const message of this.#queue.splice(0, consumed)) this.#queuedBytes -= messageBytes(message)
+    await this.#commit(batches, this.#queue.offsetAt(consumed) ?? this.#fetchFrom!)
+    this.#queue.drop(consumed)
     this.#slice = undefined
     this.#options.fetcher.wake()
-  }
-
-  #nextSlice(): Slice {
-    const { maxSliceRecords, maxSliceBytes } = this.#options.process
-    const limit = Math.min(this.#queue.length, maxSliceRecords)
-    let end = 1
-    for (let bytes = messageBytes(this.#queue[0]!); end < limit; end++) {
-      bytes += messageBytes(this.#queue[end]!)
-      if (bytes > maxSliceBytes) break
-    }
-    return sliceOf(this.topic, this.partition, this.#queue, 0, end)
   }
 
   /** Undefined where it was given up. */
@@ -268,7 +275,7 @@ export class PartitionWorker implements FetchSource {
     if (this.#halt.signal.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
     const wasAt = this.#position
     this.#position = undefined
-    await this.#writer.commit(batches, { topic, partition, offset })
+    await this.#writer.commit(batches, { topic, partition, offset, stamp: this.#options.process.stamp })
     this.#position = wasAt === undefined ? undefined : offset
     this.#committed = offset
     this.#acknowledged = offset

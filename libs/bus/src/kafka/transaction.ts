@@ -3,6 +3,16 @@ import { asksToComeAgain } from './errors.ts'
 import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
 import { partitionCount, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from './produce.ts'
 
+interface Position {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: bigint
+  readonly stamp: string | undefined
+}
+
+/** A stamp is kept as a position's metadata (Kafka protocol, TxnOffsetCommit: committed_metadata), behind this. */
+const stampPrefix = 'spillway-stamp:'
+
 /**
  * Writes outputs and a position in one transaction. It holds no transaction open: one begins when its outputs are ready and ends in the same call.
  * After any failure the outcome is unknown until `begin` has been called again, which ends what was left open and fences whoever else used the id.
@@ -43,21 +53,20 @@ export class TransactionalWriter {
     this.#identity = { producerId: fields.producerId, producerEpoch: fields.producerEpoch, transactionalId: this.#transactionalId }
   }
 
-  /** The group's position; undefined where it has none. To be read after `begin`: only then can it no longer move. */
-  async committedOffset(topic: string, partition: number): Promise<bigint | undefined> {
+  /** The group's position and its stamp; undefined where it has none. To be read after `begin`: only then can it no longer move. */
+  async committed(topic: string, partition: number): Promise<{ readonly offset: bigint; readonly stamp: string | undefined } | undefined> {
     const coordinator = this.#groupCoordinator!
     const { responses } = await this.#persist(() =>
       coordinator.offsetFetch({ groupId: this.#group, topics: [{ topic, partitions: [{ partition }] }] }),
     )
-    const offset = BigInt(responses[0]!.partitions[0]!.offset)
-    return offset < 0n ? undefined : offset
+    const { offset, metadata } = responses[0]!.partitions[0]!
+    // Other tools keep notes of their own there.
+    const stamp = metadata?.startsWith(stampPrefix) ? metadata.slice(stampPrefix.length) : undefined
+    return BigInt(offset) < 0n ? undefined : { offset: BigInt(offset), stamp }
   }
 
   /** Commits the batches and the position, or rejects; then `begin` must be called before the next. */
-  async commit(
-    batches: readonly ProduceBatch[],
-    position: { readonly topic: string; readonly partition: number; readonly offset: bigint },
-  ): Promise<void> {
+  async commit(batches: readonly ProduceBatch[], position: Position): Promise<void> {
     const identity = this.#identity!
     const coordinator = this.#transactionCoordinator!
     const inRounds = rounds(batches)
@@ -85,14 +94,14 @@ export class TransactionalWriter {
   async #addPosition(
     identity: ProducerIdentity & { readonly transactionalId: string },
     coordinator: Broker,
-    { topic, partition, offset }: { readonly topic: string; readonly partition: number; readonly offset: bigint },
+    { topic, partition, offset, stamp }: Position,
   ): Promise<void> {
     const groupId = this.#group
     await this.#persist(() => coordinator.addOffsetsToTxn({ ...identity, groupId }))
     await this.#groupCoordinator!.txnOffsetCommit({
       ...identity,
       groupId,
-      topics: [{ topic, partitions: [{ partition, offset: String(offset) }] }],
+      topics: [{ topic, partitions: [{ partition, offset: String(offset), metadata: stamp === undefined ? '' : stampPrefix + stamp }] }],
     })
   }
 

@@ -12,6 +12,8 @@ export interface BusHarness {
   secondInstance?(): Promise<Bus>
   /** Makes a partition's records before `offset` unavailable, as retention does. */
   dropBefore?(topic: string, partition: number, offset: bigint): Promise<void>
+  /** Moves a group's position, without a stamp, as an operator's tool does. */
+  movePosition?(group: string, topic: string, partition: number, offset: bigint): Promise<void>
   /** Drains every bus. */
   close(): Promise<void>
 }
