@@ -30,7 +30,7 @@ export function compileFeatures(
     histories: Object.keys(features.histories).filter((title) => isLookedAt(title, features)),
     lookups: Object.keys(features.lookups).filter((title) => read.some(({ lookup }) => lookup === title)),
   }
-  const lookups = Object.entries(features.lookups).map(([title, lookup]) => plannedLookup(title, lookup))
+  const lookups = Object.entries(features.lookups).map(([title, lookup]) => plannedLookup(title, lookup, inputs))
   const compiled = new Map<string, ReturnType<typeof compileColumns>>()
   for (const [name, input] of inputs) if (input.predict) compiled.set(name, compileColumns(features, titles, { name, input }))
   const histories = titles.histories.map((title) => plannedHistory(title, features, inputs, options.maxSkewMs ?? defaultMaxSkewMs))

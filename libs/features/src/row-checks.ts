@@ -25,10 +25,16 @@ export function lateness(timeField: string, timeMs: number, newestMs: number, la
 }
 
 /** Counting in a history that may have dropped entries would be a guess. */
-export function outOfRetention(timeField: string, timeMs: number, key: string): MeshError {
-  return new MeshError('OUT_OF_RANGE', `${timeField} is ${instant(timeMs)}: the history of ${key} is no longer kept that far back`, {
-    field: timeField,
-  })
+export function outOfRetention(
+  timeField: string,
+  timeMs: number,
+  { fromMs, keptFromMs, key }: { readonly fromMs: number; readonly keptFromMs: number; readonly key: string },
+): MeshError {
+  return new MeshError(
+    'OUT_OF_RANGE',
+    `${timeField} is ${instant(timeMs)}: its windows look back to ${instant(fromMs)}, and the history of ${key} is kept from ${instant(keptFromMs)} on`,
+    { field: timeField },
+  )
 }
 
 function instant(timeMs: number): string {

@@ -14,7 +14,7 @@ function keyFieldsOf({ key }: LookupDefinition): readonly string[] {
 }
 
 /** @throws MeshError INVALID_ARGUMENT whose `field` is the path within the section */
-export function plannedLookup(title: string, definition: LookupDefinition): PlannedLookup {
+export function plannedLookup(title: string, definition: LookupDefinition, inputs: ReadonlyMap<string, FeatureInput>): PlannedLookup {
   const keyFields = keyFieldsOf(definition)
   const at = `lookups.${title}`
   if (keyFields.length > 1 && definition.redis?.includes('{key}') === true)
@@ -26,10 +26,12 @@ export function plannedLookup(title: string, definition: LookupDefinition): Plan
   for (const { name } of values)
     if (keyFields.includes(name) && definition.redis === undefined)
       throw wrong(`${at}.values.${name}`, `"${name}" is the key: the event has it already`)
+  const predicting = [...inputs.values()].filter(({ predict }) => predict)
   return {
     title,
     place: placeOf(definition, keyFields, at),
     keyFields,
+    keyTypes: keyFields.map((field) => (predicting.every(({ fields }) => fields.get(field) === 'integer') ? 'integer' : 'string')),
     values,
     timeColumn: definition.time,
     versions: definition.versions ?? false,

@@ -17,6 +17,8 @@ export interface PlannedLookup {
   readonly title: string
   readonly place: LookupPlace
   readonly keyFields: readonly string[]
+  /** One a key field, as the events have them: an integer's text has one form. */
+  readonly keyTypes: readonly ('string' | 'integer')[]
   readonly values: readonly LookupValue[]
   readonly timeColumn: string | undefined
   readonly versions: boolean

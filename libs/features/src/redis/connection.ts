@@ -93,6 +93,21 @@ export class RedisConnection {
     }
   }
 
+  /**
+   * One command for each list of arguments, in one write. Answers are in their order, as text; a refusal is the answer of its command alone.
+   * @throws MeshError where the server is away
+   */
+  async sendAll(name: string, args: readonly (readonly string[])[]): Promise<readonly unknown[]> {
+    const pipeline = this.client.pipeline()
+    for (const of of args) pipeline.call(name, ...of)
+    const answers = (await pipeline.exec()) ?? []
+    return answers.map(([error, answer]) => {
+      if (error === null) return answer
+      if (error instanceof ReplyError) return redisError(error, this.address)
+      throw this.explained(error)
+    })
+  }
+
   /** @throws MeshError */
   async run({ sha, source }: Script, keys: readonly string[], args: readonly (string | Buffer)[]): Promise<unknown> {
     try {
