@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { HistoryEntry, HistorySettings, HistoryStore, Owner, PackedHistory } from '../src/mod.ts'
+import type { HistoryEntry, HistorySettings, HistoryStore, Owner, PackedHistory } from '../src/store.ts'
 
 /** A place for one store's data. */
 export interface StorePlace {
