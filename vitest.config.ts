@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config'
 const broker = [
   'libs/bus/test/kafka.test.ts',
   'libs/bus/test/kafka-faults.test.ts',
+  'libs/features/test/redis-lookups.test.ts',
   'libs/features/test/redis-store.test.ts',
   'libs/features/test/redis-faults.test.ts',
   'test/brokers/redis.test.ts',
