@@ -2,6 +2,7 @@ import { MeshError } from '@spillway/core'
 import { Command, CommanderError } from 'commander'
 import { addClientCommands } from './commands/client.ts'
 import { addDemoCommand } from './commands/demo.ts'
+import { addFeaturesCommands } from './commands/features.ts'
 import { addRunCommands } from './commands/run.ts'
 import { addValidateCommand } from './commands/validate.ts'
 
@@ -15,6 +16,7 @@ addDemoCommand(program)
 addRunCommands(program)
 addValidateCommand(program)
 addClientCommands(program)
+addFeaturesCommands(program)
 
 /** What its user can mend: a wrong file, option or address. */
 const userErrors: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'NOT_FOUND', 'PERMISSION_DENIED'])
