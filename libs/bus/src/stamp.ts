@@ -1,4 +1,5 @@
 import { MeshError } from '@spillway/core'
+import type { ProcessOptions } from './port.ts'
 
 const maxStampLength = 200
 
@@ -12,7 +13,11 @@ export function checkStamp(stamp: string | undefined): void {
 export const stampRecheckMs = 3000
 
 /** Why a group's position is not taken on; undefined where it may be. */
-export function stampRefusal(place: string, group: string, found: string | undefined, own: string | undefined): MeshError | undefined {
+export function stampRefusal(
+  place: string,
+  { group, stamp: own }: Pick<ProcessOptions, 'group' | 'stamp'>,
+  found: string | undefined,
+): MeshError | undefined {
   if (own === undefined || found === undefined || found === own) return undefined
   return new MeshError(
     'FAILED_PRECONDITION',

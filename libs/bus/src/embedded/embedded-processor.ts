@@ -171,11 +171,11 @@ export class EmbeddedProcessor implements Processor {
 
   /** Waits for as long as the position rests on something else. */
   private async accept(engine: Engine, lane: Lane): Promise<void> {
-    const { group, stamp, from } = this.options
+    const { group, from } = this.options
     const { topic, partition } = lane.log
     for (let refused = false; !this.stopping.signal.aborted;) {
       const found = engine.store.position(group, lane.log)?.stamp
-      const error = stampRefusal(`"${topic}"/${partition}`, group, found, stamp)
+      const error = stampRefusal(`"${topic}"/${partition}`, this.options, found)
       if (error === undefined) {
         if (!refused) return
         if (from === 'latest') await this.keepLatest(engine, [lane.log])

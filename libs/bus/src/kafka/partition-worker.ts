@@ -186,15 +186,14 @@ export class PartitionWorker implements FetchSource {
   /** Whether the position rests on something else: it is looked at again after a while. */
   async #refused(found: { readonly offset: bigint; readonly stamp: string | undefined } | undefined): Promise<boolean> {
     const { topic, partition } = this
-    const { group, stamp } = this.#options.process
-    const error = stampRefusal(`"${topic}"/${partition}`, group, found?.stamp, stamp)
+    const error = stampRefusal(`"${topic}"/${partition}`, this.#options.process, found?.stamp)
+    const before = this.#isRefused
+    this.#isRefused = error !== undefined
     if (error === undefined) {
-      if (this.#isRefused) this.#options.onEvent({ kind: 'assigned', partitions: [{ topic, partition }] })
-      this.#isRefused = false
+      if (before) this.#options.onEvent({ kind: 'assigned', partitions: [{ topic, partition }] })
       return false
     }
-    if (!this.#isRefused) this.#options.onEvent({ kind: 'refused', topic, partition, error })
-    this.#isRefused = true
+    if (!before) this.#options.onEvent({ kind: 'refused', topic, partition, error })
     this.#committed = found!.offset
     this.#found.resolve()
     await pause(stampRecheckMs, this.#finish.signal)
