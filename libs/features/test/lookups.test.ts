@@ -2,6 +2,7 @@ import { renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { gzipSync } from 'node:zlib'
+import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { featuresSchema, validateLookups } from '../src/mod.ts'
 import { dayMs, type Payment, plan, vectors } from './fixture.ts'
@@ -123,6 +124,32 @@ describe('A table file', () => {
     const lookups = { merchants: { ...merchants, time: 'at', versions: true } }
     const events = [-11, -10, -1, 0, 9, 10, 99].map((ms) => ({ shop: 7, timeMs: now + ms }))
     expect(await lookedUp(lookups, { risk }, events)).toEqual([[NaN], [1], [1], [2], [2], [3], [3]])
+  })
+
+  test('gives the version that its definition says, whatever the keys, times and order', async () => {
+    const versions = fc.uniqueArray(fc.record({ shop: fc.integer({ min: 1, max: 3 }), at: fc.integer({ min: 0, max: 20 }) }), {
+      minLength: 1,
+      maxLength: 25,
+      selector: ({ shop, at }) => `${shop}/${at}`,
+    })
+    const asked = fc.array(fc.record({ shop: fc.integer({ min: 1, max: 4 }), timeMs: fc.integer({ min: -1, max: 21 }) }), {
+      minLength: 1,
+      maxLength: 20,
+    })
+    const lookups = { merchants: { ...merchants, values: { risk: 'number' }, time: 'at', versions: true } }
+    await fc.assert(
+      fc.asyncProperty(versions, asked, async (rows, events) => {
+        folder.write('merchants.csv', `shop,at,risk\n${rows.map(({ shop, at }, index) => `${shop},${at},${index}`).join('\n')}\n`)
+        const { engine, drain } = await startLookups(lookupPlan(lookups, { risk: { ...risk, default: -1 } }), { folder: folder.path })
+        const expected = events.map(({ shop, timeMs }) => {
+          const known = rows.filter((row) => row.shop === shop && row.at <= timeMs).sort((a, b) => b.at - a.at)
+          return [known.length === 0 ? -1 : rows.indexOf(known[0]!)]
+        })
+        expect(await vectors(engine, 'payments', events, 'request')).toEqual(expected)
+        await drain()
+      }),
+      { numRuns: 50 },
+    )
   })
 
   test('that changes is read again, as a whole; a bad one leaves the old one in place, and is logged', async () => {

@@ -21,6 +21,8 @@ export class FileLookup implements LookupSource {
   private table: LookupTable | undefined
   /** What the file was when it was read. */
   private version = ''
+  /** What was last wrong with a changed file. */
+  private complaint = ''
   private timer: NodeJS.Timeout | undefined
   private refreshing: Promise<void> = Promise.resolve()
 
@@ -55,6 +57,7 @@ export class FileLookup implements LookupSource {
     signal.throwIfAborted()
     this.table = builder.build()
     this.version = version
+    this.complaint = ''
   }
 
   private wait(refreshMs: number): void {
@@ -75,7 +78,11 @@ export class FileLookup implements LookupSource {
       logger?.info({ lookup: lookup.title, path, rows: this.table!.rowCount }, 'a table file has changed and is read again')
     } catch (thrown) {
       if (this.stopped.signal.aborted) return
-      logger?.error({ err: thrown, lookup: lookup.title, path }, 'a changed table file cannot be used: the old table stays')
+      // Once for each thing that is wrong, not at every look.
+      const { message } = thrown as Error
+      if (message !== this.complaint)
+        logger?.error({ err: thrown, lookup: lookup.title, path }, 'a changed table file cannot be used: the old table stays')
+      this.complaint = message
     }
   }
 }
