@@ -193,10 +193,16 @@ class OpenTable {
     const columns = new ValueColumns(lookup.values, lookup.timeColumn !== undefined, unique.count)
     const wrong = new Map<number, MeshError>()
     try {
-      for (const [index, row] of unique.firstRows.entries()) {
-        const message = this.readOne(keys[row]!, timesMs[row]!, index, columns)
-        if (message !== undefined)
-          wrong.set(index, new MeshError('FAILED_PRECONDITION', message, { field: `features.lookups.${lookup.title}` }))
+      // One view of the table for the slice, and its locks are taken once.
+      this.database.exec('BEGIN')
+      try {
+        for (const [index, row] of unique.firstRows.entries()) {
+          const message = this.readOne(keys[row]!, timesMs[row]!, index, columns)
+          if (message !== undefined)
+            wrong.set(index, new MeshError('FAILED_PRECONDITION', message, { field: `features.lookups.${lookup.title}` }))
+        }
+      } finally {
+        this.database.exec('COMMIT')
       }
     } catch (thrown) {
       throw this.failed(thrown)
