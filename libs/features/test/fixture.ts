@@ -80,8 +80,12 @@ export function batchOf(input: string, events: readonly Payment[], firstOffset?:
   return { rowCount, meta, columns }
 }
 
-export async function openStore(path = ':memory:', cacheBytes?: number): Promise<EmbeddedHistoryStore> {
-  const store = new EmbeddedHistoryStore({ path, ...(cacheBytes !== undefined && { cacheBytes }) })
+export async function openStore(path = ':memory:', cacheBytes?: number, tileSize?: number): Promise<EmbeddedHistoryStore> {
+  const store = new EmbeddedHistoryStore({
+    path,
+    ...(cacheBytes !== undefined && { cacheBytes }),
+    ...(tileSize !== undefined && { tileSize }),
+  })
   await store.start(new AbortController().signal)
   return store
 }

@@ -22,6 +22,8 @@ export interface EmbeddedHistoryStoreOptions {
    * must be as of its checkpoint, not ahead of it. The file must be its own. Each append where absent.
    */
   readonly commits?: 'asked'
+  /** How many entries of a key with very many are summed up at a time: 64 where absent. Numbers do not depend on it: tests set it. */
+  readonly tileSize?: number
 }
 
 const defaultCacheBytes = 192 * 1024 * 1024
@@ -171,7 +173,7 @@ export class EmbeddedHistoryStore implements HistoryStore {
   private historyOf(settings: HistorySettings, id: number, key: string): KeyHistory {
     const cached = this.cache.get(id, key)
     if (cached !== undefined) return cached
-    const history = new KeyHistory(settings, id, key)
+    const history = new KeyHistory(settings, id, key, this.options.tileSize)
     this.open().load(history)
     this.cache.put(history)
     return history

@@ -110,8 +110,12 @@ export class Aggregates extends ExactSum implements Gatherer<Aggregates> {
         return this.least + 0
       case 'max':
         return this.largest + 0
-      default:
+      case 'distinct':
+      case 'last':
+      case 'sinceLast':
         throw new TypeError(`${kind} is no aggregate`)
+      default:
+        return kind satisfies never
     }
   }
 }

@@ -18,8 +18,8 @@ const scans: Readonly<Record<WindowKind, WindowScanKind>> = {
 }
 
 /** What the elements of a window's column are called: `name`, or `name[1]` (the newest) to `name[count]` where it gives several. */
-export function windowNames(name: string, { count }: WindowDefinition): readonly string[] {
-  return count === undefined ? [name] : Array.from({ length: count }, (_, index) => `${name}[${index + 1}]`)
+export function windowNames(name: string, { count = 1 }: WindowDefinition): readonly string[] {
+  return count === 1 ? [name] : Array.from({ length: count }, (_, index) => `${name}[${index + 1}]`)
 }
 
 export function keyFieldsOf(history: HistoryDefinition): readonly string[] {

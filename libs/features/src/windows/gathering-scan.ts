@@ -3,9 +3,6 @@ import type { WindowGroup, WindowOutput } from './plan.ts'
 import { countUpTo, type RowPlaces, type SliceHistory } from './slice-history.ts'
 import type { GroupScan } from './window-scan.ts'
 
-/** Fewer entries than this are walked over, tiles or not. */
-const fewEntries = 256
-
 /** A gatherer that can say what a window's number is. */
 export interface WindowGatherer<G> extends Gatherer<G> {
   result(output: WindowOutput): number
@@ -43,7 +40,7 @@ export class GatheringScan<G extends WindowGatherer<G>> implements GroupScan {
     let to = countUpTo(stored, until)
     let chained = history.newestRow(row)
     while (chained >= 0 && places.times[chained]! > until) chained = history.older[chained]!
-    const tiles = to < fewEntries ? undefined : stored.tiles
+    const { tiles } = stored
     for (let window = 0; window < lengthsMs.length; window++) {
       const after = until - lengthsMs[window]!
       if (tiles === undefined) to = gatherer.addEntries(stored, 0, to, after, reader)

@@ -59,8 +59,9 @@ export class NewestScan implements GroupScan {
     this.foundCount = 0
     let at = countUpTo(stored, until) - 1
     let chained = history.newestRow(row)
+    const left = current ? -1 : row
     for (;;) {
-      while (chained >= 0 && (places.times[chained]! > until || (!current && chained === row))) chained = history.older[chained]!
+      while (chained >= 0 && (chained === left || places.times[chained]! > until)) chained = history.older[chained]!
       // What lies behind the row on its own partition has not happened yet: it is here because the slice is given again.
       while (at >= 0 && stored.origins[at] === ownOrigin && stored.offsets[at]! > lastOffset) at--
       const storedTime = at >= 0 ? stored.times[at]! : -Infinity

@@ -6,26 +6,36 @@ const groupTiles = 64
 const tileBytes = 150
 const nobody: Reader = { origin: 0, lastOffset: Infinity }
 
+interface Memory {
+  bytes: number
+}
+
 /** What is known of a run of entries; each part is made when it is first asked for. */
 class Tile {
   /** The index behind its last entry. */
   end: number
+  private readonly memory: Memory
   /** By `Gatherer.slot`. */
   private readonly summaries: unknown[] = []
   private summaryBytes = 0
   /** Pairs: a partition that entries come from, and the largest offset among those. */
   private places: number[] | undefined
 
-  constructor(end: number) {
+  /** @param memory is told what it takes */
+  constructor(end: number, memory: Memory) {
     this.end = end
+    this.memory = memory
+    memory.bytes += tileBytes
   }
 
-  get bytes(): number {
-    return tileBytes + this.summaryBytes
+  remove(): void {
+    this.forget()
+    this.memory.bytes -= tileBytes
   }
 
   forget(): void {
     this.summaries.length = 0
+    this.memory.bytes -= this.summaryBytes
     this.summaryBytes = 0
     this.places = undefined
   }
@@ -38,6 +48,7 @@ class Tile {
     fill(summary)
     this.summaries[like.slot] = summary
     this.summaryBytes += summary.bytes
+    this.memory.bytes += summary.bytes
     return summary
   }
 
@@ -70,7 +81,8 @@ export class Tiles {
   private readonly size: number
   private readonly tiles: Tile[] = []
   /** The group of tiles `64 g` to `64 g + 63`, where it is known. */
-  private groups: (Tile | undefined)[] = []
+  private readonly groups: (Tile | undefined)[] = []
+  private readonly memory: Memory = { bytes: 0 }
 
   constructor(entries: EntryColumns, size: number) {
     this.entries = entries
@@ -79,10 +91,7 @@ export class Tiles {
 
   /** What all of it takes: an estimate. */
   get bytes(): number {
-    let bytes = 0
-    for (const tile of this.tiles) bytes += tile.bytes
-    for (const group of this.groups) bytes += group?.bytes ?? 0
-    return bytes
+    return this.memory.bytes
   }
 
   private get end(): number {
@@ -133,7 +142,7 @@ export class Tiles {
   private groupAt(tile: number, to: number): Tile | undefined {
     const last = tile + groupTiles - 1
     if (tile % groupTiles !== 0 || last >= this.tiles.length || this.tiles[last]!.end > to) return undefined
-    const group = (this.groups[tile / groupTiles] ??= new Tile(0))
+    const group = (this.groups[tile / groupTiles] ??= new Tile(0, this.memory))
     group.end = this.tiles[last]!.end
     return group
   }
@@ -161,7 +170,8 @@ export class Tiles {
 
   /** Makes tiles of what is old enough: the newest entries, among which late ones come, stay by themselves. */
   private seal(): void {
-    for (let end = this.end + this.size; end + this.size <= this.entries.count; end += this.size) this.tiles.push(new Tile(end))
+    for (let end = this.end + this.size; end + this.size <= this.entries.count; end += this.size)
+      this.tiles.push(new Tile(end, this.memory))
   }
 
   /** An entry has come to be at `at`. */
@@ -173,8 +183,8 @@ export class Tiles {
     tile.forget()
     const start = this.startOf(index)
     if (tile.end - start > 2 * this.size) {
-      this.tiles.splice(index, 0, new Tile(start + this.size))
-      this.groups.length = Math.min(this.groups.length, Math.floor(index / groupTiles))
+      this.tiles.splice(index, 0, new Tile(start + this.size, this.memory))
+      for (const group of this.groups.splice(Math.floor(index / groupTiles))) group?.remove()
     } else this.groups[Math.floor(index / groupTiles)]?.forget()
   }
 
@@ -186,8 +196,8 @@ export class Tiles {
 
   /** As many as `wholeUpTo` gave have gone from the front. */
   dropped(count: number): void {
-    this.tiles.splice(0, this.firstEndingAfter(count - 1) + 1)
+    for (const tile of this.tiles.splice(0, this.firstEndingAfter(count - 1) + 1)) tile.remove()
     for (const tile of this.tiles) tile.end -= count
-    this.groups = []
+    for (const group of this.groups.splice(0)) group?.remove()
   }
 }
