@@ -1,4 +1,6 @@
 import { MeshError } from '@spillway/core'
+import { rowsPort } from './custom-stage.ts'
+import type { CustomStageDefinition } from './custom-stages.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { LinkKind } from './pipeline-schema.ts'
 
@@ -6,7 +8,7 @@ import type { LinkKind } from './pipeline-schema.ts'
 export const stageServices = ['preprocessing', 'cascade-router', 'postprocessing'] as const
 export type StageService = (typeof stageServices)[number]
 
-/** A stage of a pipeline: `preprocessing.<input>`, `tier-1` …, `postprocessing`. */
+/** A stage of a pipeline: `preprocessing.<input>`, `tier-1` …, `postprocessing`, `feature-log`; of one's own `<name>.<input>` before the features, `<name>` behind them. */
 export type StageId = string
 
 /** `log` is the feature log: frames beside the answers, for the pipeline's own tools. */
@@ -21,6 +23,8 @@ export interface StageNode {
   readonly id: StageId
   readonly service: StageService
   readonly edges: ReadonlyMap<string, Edge>
+  /** What makes it; absent where the service does. */
+  readonly own?: CustomStageDefinition | 'feature-log'
 }
 
 /** What a segment's head reads: events of an input, or frames of a topic link. */
@@ -50,48 +54,90 @@ export const tierStage = (tier: number): StageId => `tier-${tier + 1}`
 export const preprocessingStage = (input: string): StageId => `preprocessing.${input}`
 export const postprocessingStage: StageId = 'postprocessing'
 
+export const featureLogStage: StageId = 'feature-log'
+
 /** The pipeline's stages, joined as its placement says, cut into segments at the topic links. */
 export function compileGraph(pipeline: Pipeline): Graph {
   const { placement } = pipeline
   const stages = new Map<StageId, StageNode>()
-  const featuresTopic = pipeline.topicOf('features')
+  const add = (id: StageId, service: StageService, edges: Readonly<Record<string, Edge>>, own?: StageNode['own']): void =>
+    void stages.set(id, { id, service, edges: new Map(Object.entries(edges)), ...(own && { own }) })
+  const entries = new Map<string, StageId>()
+  const toTier: Edge = { to: 'stage', stage: tierStage(0), link: placement.features, topic: pipeline.topicOf('features') }
+  const behindFeatures = addFeatureStages(pipeline, toTier, add)
   for (const input of pipeline.inputs.values()) {
-    const edges = new Map<string, Edge>()
-    if (input.predict) edges.set('features', { to: 'stage', stage: tierStage(0), link: placement.features, topic: featuresTopic })
-    stages.set(preprocessingStage(input.name), { id: preprocessingStage(input.name), service: 'preprocessing', edges })
+    const id = preprocessingStage(input.name)
+    add(id, 'preprocessing', input.predict ? { features: behindFeatures } : {})
+    const before = pipeline.stages.filter(({ at, inputs }) => at === 'events' && inputs.includes(input.name))
+    const named = before.map((own) => ({ id: `${own.name}.${input.name}`, own }))
+    entries.set(input.name, addChain('preprocessing', named, local(id), add).stage)
   }
-  const { tiers } = pipeline.cascade
-  const scored: Edge = { to: 'stage', stage: postprocessingStage, link: placement.scored, topic: pipeline.topicOf('scored') }
-  tiers.forEach((_, tier) => {
-    const edges = new Map<string, Edge>([['accepted', scored]])
-    const next = tierStage(tier + 1)
-    if (tier + 1 < tiers.length)
-      edges.set('escalated', { to: 'stage', stage: next, link: placement.escalations, topic: pipeline.topicOf(next) })
-    stages.set(tierStage(tier), { id: tierStage(tier), service: 'cascade-router', edges })
+  const scored = pipeline.stages.filter(({ at }) => at === 'scored').map((own) => ({ id: own.name, own }))
+  const toPostprocessing = addChain('postprocessing', scored, local(postprocessingStage), add).stage
+  addTiers(pipeline, { to: 'stage', stage: toPostprocessing, link: placement.scored, topic: pipeline.topicOf('scored') }, add)
+  add(postprocessingStage, 'postprocessing', {
+    predictions: { to: 'output', topic: pipeline.predictions.topic, output: 'predictions' },
+    alerts: { to: 'output', topic: pipeline.alerts.topic, output: 'alerts' },
   })
-  stages.set(postprocessingStage, {
-    id: postprocessingStage,
-    service: 'postprocessing',
-    edges: new Map<string, Edge>([
-      ['predictions', { to: 'output', topic: pipeline.predictions.topic, output: 'predictions' }],
-      ['alerts', { to: 'output', topic: pipeline.alerts.topic, output: 'alerts' }],
-    ]),
-  })
-  return { stages, segments: compileSegments(pipeline, stages), entry: preprocessingStage }
+  const entry = (input: string): StageId => entries.get(input)!
+  return { stages, segments: compileSegments(pipeline, stages, entry), entry }
 }
 
-function compileSegments(pipeline: Pipeline, stages: ReadonlyMap<StageId, StageNode>): readonly SegmentPlan[] {
+type StageEdge = Extract<Edge, { to: 'stage' }>
+type Add = (id: StageId, service: StageService, edges: Readonly<Record<string, Edge>>, own?: StageNode['own']) => void
+
+function local(stage: StageId): StageEdge {
+  return { to: 'stage', stage, link: 'local', topic: '' }
+}
+
+/** Stages of one's own, one after the other. @returns the edge that leads into them, or `next` where there are none */
+function addChain(
+  service: StageService,
+  chain: readonly { readonly id: StageId; readonly own: CustomStageDefinition }[],
+  next: StageEdge,
+  add: Add,
+): StageEdge {
+  let edge = next
+  for (const { id, own } of chain.toReversed()) {
+    add(id, service, { [rowsPort]: edge }, own)
+    edge = local(id)
+  }
+  return edge
+}
+
+/** What lies between the features and the first tier. */
+function addFeatureStages(pipeline: Pipeline, toTier: StageEdge, add: Add): StageEdge {
+  let edge = toTier
+  if (pipeline.featureLog !== undefined) {
+    const log: Edge = { to: 'output', topic: pipeline.featureLog.topic, output: 'log' }
+    add(featureLogStage, 'preprocessing', { [rowsPort]: edge, log }, 'feature-log')
+    edge = local(featureLogStage)
+  }
+  const chain = pipeline.stages.filter(({ at }) => at === 'features').map((own) => ({ id: own.name, own }))
+  return addChain('preprocessing', chain, edge, add)
+}
+
+function addTiers(pipeline: Pipeline, accepted: StageEdge, add: Add): void {
+  const { tiers } = pipeline.cascade
+  tiers.forEach((_, tier) => {
+    const next = tierStage(tier + 1)
+    const escalated: Edge = { to: 'stage', stage: next, link: pipeline.placement.escalations, topic: pipeline.topicOf(next) }
+    add(tierStage(tier), 'cascade-router', tier + 1 < tiers.length ? { accepted, escalated } : { accepted })
+  })
+}
+
+function compileSegments(
+  pipeline: Pipeline,
+  stages: ReadonlyMap<StageId, StageNode>,
+  entry: (input: string) => StageId,
+): readonly SegmentPlan[] {
   const plan = (name: string, service: StageService, sources: readonly SegmentSource[]): SegmentPlan => ({
     name,
     service,
     group: pipeline.groupOf(name),
     sources,
   })
-  const inputs = [...pipeline.inputs.values()].map((input) => ({
-    topic: input.topic,
-    stage: preprocessingStage(input.name),
-    input: input.name,
-  }))
+  const inputs = [...pipeline.inputs.values()].map((input) => ({ topic: input.topic, stage: entry(input.name), input: input.name }))
   const segments = [plan('preprocessing', 'preprocessing', inputs)]
   const seen = new Set<StageId>()
   for (const stage of stages.values()) {
@@ -99,9 +145,8 @@ function compileSegments(pipeline: Pipeline, stages: ReadonlyMap<StageId, StageN
       if (edge.to !== 'stage' || edge.link !== 'topic' || seen.has(edge.stage)) continue
       seen.add(edge.stage)
       const { service } = stages.get(edge.stage)!
-      const name =
-        edge.stage === tierStage(0) ? service : edge.stage === postprocessingStage ? 'postprocessing' : `${service}.${edge.stage}`
-      segments.push(plan(name, service, [{ topic: edge.topic, stage: edge.stage }]))
+      const isServices = edge.stage === tierStage(0) || service === 'postprocessing'
+      segments.push(plan(isServices ? service : `${service}.${edge.stage}`, service, [{ topic: edge.topic, stage: edge.stage }]))
     }
   }
   return segments

@@ -42,6 +42,8 @@ export class InputLanes implements Component {
   private readonly exchange: AlignmentExchange | undefined
   private readonly share: PartitionShare | undefined
   private readonly parked = new Map<string, Parked>()
+  /** Why the position of a lane was not taken on. */
+  private readonly refusals = new Map<string, string>()
 
   constructor(options: InputLanesOptions) {
     const { plan, pipeline, histories, clock, logger } = options
@@ -71,9 +73,15 @@ export class InputLanes implements Component {
     await this.exchange?.drain()
   }
 
-  /** Why it holds everything, and what to do; undefined where it does not. */
+  /** Why it holds a partition or all of them, and what to do; undefined where it does not. */
   get problem(): string | undefined {
-    return this.share?.problem
+    const [refusal] = this.refusals.values()
+    return this.share?.problem ?? refusal
+  }
+
+  /** The bus leaves the partition alone until its position is one that goes with the histories. */
+  refused(partition: Owner, reason: string): void {
+    this.refusals.set(laneOf(partition), reason)
   }
 
   assigned(partitions: readonly Owner[]): void {
@@ -81,17 +89,19 @@ export class InputLanes implements Component {
       // A handler that was halted may have remembered something since the partition was given up.
       this.options.histories?.release(partition)
       this.alignment?.add(laneOf(partition))
+      this.refusals.delete(laneOf(partition))
     }
-    this.share?.change(partitions.length)
+    this.share?.change({ came: partitions.map(laneOf) })
   }
 
   revoked(partitions: readonly Owner[]): void {
     for (const partition of partitions) {
       this.alignment?.remove(laneOf(partition))
       this.parked.delete(laneOf(partition))
+      this.refusals.delete(laneOf(partition))
       this.options.histories?.release(partition)
     }
-    this.share?.change(-partitions.length)
+    this.share?.change({ went: partitions.map(laneOf) })
   }
 
   lagsRead(lags: readonly Lag[]): void {

@@ -4,9 +4,22 @@ import type { HistoryStore } from '@spillway/features'
 import type { GrpcChannel, GrpcService } from '@spillway/rpc'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
 import type { FrameInfo } from '@spillway/wire'
+import { CallLog } from './call-log.ts'
+import { CustomStage } from './custom-stage.ts'
+import { FeatureLogStage } from './feature-log.ts'
 import type { GatewayPipeline } from './gateway-pipeline.ts'
 import { gatewayPipeline } from './gateway-predict.ts'
-import { type Edge, type Graph, hostedStages, pipelineTopics, serviceOf, type StageId, type StageService } from './graph.ts'
+import {
+  type Edge,
+  featureLogStage,
+  type Graph,
+  hostedStages,
+  pipelineTopics,
+  preprocessingStage,
+  serviceOf,
+  type StageId,
+  type StageService,
+} from './graph.ts'
 import { GrpcRunner, meshService } from './grpc-link.ts'
 import type { Pipeline } from './pipeline.ts'
 import { type Exit, type Runner, StageRunner } from './runner.ts'
@@ -19,7 +32,7 @@ export interface MeshProcessOptions {
   /** The services that this process is. */
   readonly services: ReadonlySet<string>
   readonly bus: Bus
-  /** Every stage that this process hosts, see `hostedStages`. */
+  /** Every stage that the services of this process make, see `hostedStages`; the pipeline's own stages are made here. */
   readonly stages: ReadonlyMap<StageId, Stage>
   /** Channels to services in other processes. */
   readonly peers: ReadonlyMap<StageService, GrpcChannel>
@@ -37,6 +50,8 @@ export class MeshProcess implements Component {
   private readonly hosted: ReadonlySet<StageId>
   private readonly runners = new Map<string, Runner>()
   private readonly frame: FrameInfo
+  private readonly stages: ReadonlyMap<StageId, Stage>
+  private readonly callLog: CallLog | undefined
 
   /** @throws MeshError INVALID_ARGUMENT where a link needs a service whose address is not given */
   constructor(options: MeshProcessOptions) {
@@ -44,6 +59,8 @@ export class MeshProcess implements Component {
     this.options = options
     this.hosted = hostedStages(graph, services)
     this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: '' }
+    this.callLog = this.makeCallLog()
+    this.stages = new Map([...options.stages, ...this.ownStages()])
     this.segments = graph.segments.filter((plan) => services.has(plan.service)).map((plan) => this.segment(plan))
   }
 
@@ -53,11 +70,13 @@ export class MeshProcess implements Component {
     const { ageMs, bytes } = pipeline.retention
     const retention = { ...(ageMs === undefined ? {} : { retentionMs: ageMs }), ...(bytes === undefined ? {} : { retentionBytes: bytes }) }
     await bus.topics.ensure(pipelineTopics(pipeline, graph).map(({ name }) => ({ name, partitions: pipeline.partitions, ...retention })))
+    await this.callLog?.start()
     for (const segment of this.segments) await segment.start(signal)
   }
 
   async drain(): Promise<void> {
     await Promise.all(this.segments.map((segment) => segment.drain()))
+    await this.callLog?.drain()
   }
 
   /** Why a segment of this process does not work though it runs; undefined where all do. */
@@ -84,6 +103,24 @@ export class MeshProcess implements Component {
     return meshService(lookup, this.frame)
   }
 
+  /** Those of this process's stages that the pipeline file itself makes. */
+  private ownStages(): readonly (readonly [StageId, Stage])[] {
+    const { graph, pipeline } = this.options
+    return [...this.hosted].flatMap((id): readonly (readonly [StageId, Stage])[] => {
+      const { own } = graph.stages.get(id)!
+      if (own === undefined) return []
+      if (own === 'feature-log') return [[id, new FeatureLogStage({ vector: pipeline.features.vector, calls: this.callLog })]]
+      return [[id, new CustomStage(id, own)]]
+    })
+  }
+
+  private makeCallLog(): CallLog | undefined {
+    const { pipeline, bus, telemetry, metrics } = this.options
+    if (pipeline.featureLog?.calls !== true || !this.hosted.has(featureLogStage)) return undefined
+    const frame = { schema: pipeline.featureHash, release: pipeline.release, target: featureLogStage }
+    return new CallLog({ bus, topic: pipeline.featureLog.topic, frame, logger: telemetry.logger, metrics })
+  }
+
   /** A stage and what follows it. On streams a topic link ends the way; a request is taken on by a call instead. */
   private runner(id: StageId, mode: Mode): Runner {
     const key = `${mode} ${id}`
@@ -95,8 +132,8 @@ export class MeshProcess implements Component {
   }
 
   private localRunner(id: StageId, mode: Mode): Runner {
-    const { graph, stages, telemetry, metrics } = this.options
-    const stage = stages.get(id)
+    const { graph, telemetry, metrics } = this.options
+    const stage = this.stages.get(id)
     if (stage === undefined) throw new MeshError('INTERNAL', `stage "${id}" was not made`)
     const exits = new Map<string, Exit>()
     for (const [port, edge] of graph.stages.get(id)!.edges) exits.set(port, this.exit(edge, mode))
@@ -128,7 +165,7 @@ export class MeshProcess implements Component {
         const source =
           definition === undefined
             ? new FrameSource({ stage, schema: pipeline.schemaHash, maxRows: pipeline.slices.maxRecords })
-            : new EventSource(pipeline, definition, stage)
+            : new EventSource(pipeline, definition, preprocessingStage(definition.name))
         return [topic, { source, runner: this.runner(stage, 'stream'), answers: definition?.predict ?? true }]
       }),
     )
@@ -153,6 +190,6 @@ function sinkOf(edge: Edge, pipeline: Pipeline): Sink {
     case 'alerts':
       return { kind: 'events', type: `spillway.${pipeline.name}.alert`, answers: false }
     case 'log':
-      return { kind: 'frames', answers: false }
+      return { kind: 'frames', schema: pipeline.featureHash, answers: false }
   }
 }

@@ -9,7 +9,7 @@ export class PartitionShare {
   private readonly segment: string
   private readonly partitions: number
   private readonly logger: Telemetry['logger']
-  private owned = 0
+  private readonly owned = new Set<string>()
   private told = false
   private closed = false
   private complete: PromiseWithResolvers<void> = Promise.withResolvers<void>()
@@ -22,26 +22,34 @@ export class PartitionShare {
 
   /** Undefined before the first assignment too. */
   get problem(): string | undefined {
-    if (!this.told || this.owned === this.partitions) return undefined
+    if (!this.told || this.isWhole) return undefined
     return (
-      `segment ${this.segment} has ${this.owned} of ${this.partitions} partitions, and its feature store is this process's alone: ` +
+      `segment ${this.segment} has ${this.owned.size} of ${this.partitions} partitions, and its feature store is this process's alone: ` +
       'stop the other processes of its consumer group, or give all of them one store with --store redis://host:port'
     )
   }
 
-  /** Partitions came or, where the count is below 0, went. */
-  change(count: number): void {
-    const wasWhole = this.owned === this.partitions
-    this.owned += count
+  private get isWhole(): boolean {
+    return this.owned.size === this.partitions
+  }
+
+  /** Partitions came, or went; one that is there already does not count twice. */
+  change({ came = [], went = [] }: { readonly came?: readonly string[]; readonly went?: readonly string[] }): void {
+    const wasWhole = this.isWhole
+    for (const lane of came) this.owned.add(lane)
+    for (const lane of went) this.owned.delete(lane)
     this.told = true
-    if (this.owned === this.partitions) {
+    if (this.isWhole) {
       this.complete.resolve()
-      if (!wasWhole) this.logger.info({ segment: this.segment, partitions: this.owned }, 'the segment has all partitions')
+      if (!wasWhole) this.logger.info({ segment: this.segment, partitions: this.partitions }, 'the segment has all partitions')
       return
     }
     if (wasWhole) this.complete = Promise.withResolvers<void>()
-    if (this.closed || this.owned === 0) return
-    this.logger.error({ segment: this.segment, owned: this.owned, partitions: this.partitions }, `nothing is processed: ${this.problem}`)
+    if (this.closed || this.owned.size === 0) return
+    this.logger.error(
+      { segment: this.segment, owned: this.owned.size, partitions: this.partitions },
+      `nothing is processed: ${this.problem}`,
+    )
   }
 
   /** Ends every wait: what has to wait is left for the next start. */
@@ -52,7 +60,7 @@ export class PartitionShare {
 
   /** Resolves once it has all partitions. @throws the signal's reason where it fires first, MeshError CANCELLED once closed */
   async whole(signal: AbortSignal): Promise<void> {
-    while (this.owned !== this.partitions) {
+    while (!this.isWhole) {
       signal.throwIfAborted()
       if (this.closed) throw new MeshError('CANCELLED', 'the segment is stopping: the slice is offered again')
       const { promise: aborted, resolve } = Promise.withResolvers<void>()

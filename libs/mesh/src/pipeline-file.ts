@@ -3,10 +3,11 @@ import { dirname, resolve } from 'node:path'
 import { MeshError } from '@spillway/core'
 import { isMap, isNode, LineCounter, parseDocument, type Document, type Node, type Pair, type Scalar } from 'yaml'
 import type { z } from 'zod'
+import { loadAttachments, nothingAttached } from './attachments.ts'
 import { compilePipeline, type Pipeline } from './pipeline.ts'
-import { pipelineSchema } from './pipeline-schema.ts'
+import { type PipelineDefinition, pipelineSchema } from './pipeline-schema.ts'
 
-/** Reads, checks and compiles a pipeline file. @throws MeshError INVALID_ARGUMENT naming file, line, path and what would be right. */
+/** Reads, checks and compiles a pipeline file, with the modules and files that it names. @throws MeshError INVALID_ARGUMENT naming file, line, path and what would be right. */
 export async function loadPipeline(path: string): Promise<Pipeline> {
   let source: string
   try {
@@ -14,28 +15,59 @@ export async function loadPipeline(path: string): Promise<Pipeline> {
   } catch (error) {
     throw new MeshError('INVALID_ARGUMENT', `${path}: cannot read the pipeline file: ${(error as Error).message}`, { cause: error })
   }
-  return parsePipeline(source, path)
+  const file = new PipelineFile(source, path)
+  try {
+    return compilePipeline(file.definition, file.folder, await loadAttachments(file.definition, file.folder))
+  } catch (error) {
+    throw file.located(error)
+  }
 }
 
-/** As `loadPipeline`, from text; `path` is named in errors and anchors relative paths. */
+/** As `loadPipeline`, from text that names no modules and no files but models; `path` is named in errors and anchors relative paths. */
 export function parsePipeline(source: string, path: string): Pipeline {
-  const lines = new LineCounter()
-  const document = parseDocument(source, { lineCounter: lines, prettyErrors: true })
-  const [syntax] = document.errors
-  if (syntax !== undefined)
-    throw new MeshError('INVALID_ARGUMENT', `${path}: not valid YAML: ${syntax.message.split('\n')[0]!.replace(/:$/, '')}`)
-  const where = (at: readonly PropertyKey[]): string => {
-    const range = nodeAt(document, at)?.range
-    return range ? `${path}:${lines.linePos(range[0]).line}` : path
-  }
-  const parsed = pipelineSchema.safeParse(document.toJS() ?? {})
-  if (!parsed.success) throw new MeshError('INVALID_ARGUMENT', describeIssues(parsed.error.issues, where))
+  const file = new PipelineFile(source, path)
   try {
-    return compilePipeline(parsed.data, resolve(dirname(path), parsed.data.models))
+    return compilePipeline(file.definition, file.folder, nothingAttached(file.definition))
   } catch (error) {
-    if (!(error instanceof MeshError) || error.field === undefined) throw error
+    throw file.located(error)
+  }
+}
+
+/** A pipeline file's text, with the line of everything in it. */
+class PipelineFile {
+  readonly definition: PipelineDefinition
+  readonly folder: string
+  private readonly path: string
+  private readonly document: Document
+  private readonly lines = new LineCounter()
+
+  /** @throws MeshError INVALID_ARGUMENT where it is no YAML, or not of a pipeline's form */
+  constructor(source: string, path: string) {
+    this.path = path
+    this.folder = resolve(dirname(path))
+    this.document = parseDocument(source, { lineCounter: this.lines, prettyErrors: true })
+    const [syntax] = this.document.errors
+    if (syntax !== undefined)
+      throw new MeshError('INVALID_ARGUMENT', `${path}: not valid YAML: ${syntax.message.split('\n')[0]!.replace(/:$/, '')}`)
+    const parsed = pipelineSchema.safeParse(this.document.toJS() ?? {})
+    if (!parsed.success)
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        describeIssues(parsed.error.issues, (at) => this.where(at)),
+      )
+    this.definition = parsed.data
+  }
+
+  /** An error that names a path in the file, with the file and the line too; any other as it is. */
+  located(error: unknown): unknown {
+    if (!(error instanceof MeshError) || error.field === undefined) return error
     const at = error.field.split(/[.[\]]+/).filter((part) => part !== '')
-    throw new MeshError('INVALID_ARGUMENT', `${where(at)}: ${error.field}: ${error.message}`, { cause: error, field: error.field })
+    return new MeshError('INVALID_ARGUMENT', `${this.where(at)}: ${error.field}: ${error.message}`, { cause: error, field: error.field })
+  }
+
+  private where(at: readonly PropertyKey[]): string {
+    const range = nodeAt(this.document, at)?.range
+    return range ? `${this.path}:${this.lines.linePos(range[0]).line}` : this.path
   }
 }
 

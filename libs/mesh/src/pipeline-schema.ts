@@ -2,13 +2,8 @@ import { type CascadeDefinition, cascadeSchema } from '@spillway/cascade'
 import { type FeaturesDefinition, featuresSchema } from '@spillway/features'
 import { durationSchema, type InputDefinition, inputSchema } from '@spillway/wire'
 import { z } from 'zod'
-
-const nameSchema = z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'use lower-case letters, digits and hyphens, as in fraud or click-through')
-
-/** What Kafka allows as a topic name. */
-const topicSchema = z
-  .string()
-  .regex(/^[a-zA-Z0-9._-]{1,249}$/, 'a topic name has letters, digits, dots, underscores and hyphens, at most 249 of them')
+import { type StageEntry, stageEntriesSchema } from './custom-stages.ts'
+import { nameSchema, topicSchema } from './names.ts'
 
 const linkSchema = z.enum(['local', 'grpc', 'topic'])
 
@@ -37,10 +32,29 @@ export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
   partitions: z.int().min(1).max(1024).default(8),
   inputs: z.record(z.string(), inputSchema),
   features: featuresSchema.optional(),
+  /** Keeps every served vector on a topic; off where absent. */
+  featureLog: z
+    .union(
+      [
+        z.literal(true).transform(() => ({ topic: undefined, calls: false })),
+        z.strictObject({ topic: topicSchema.optional(), calls: z.boolean().default(false) }),
+      ],
+      'write true, or settings, as in { topic: fraud.vectors, calls: true }',
+    )
+    .optional(),
+  stages: stageEntriesSchema.default([]),
   cascade: cascadeSchema,
   outputs: z
     .strictObject({
-      predictions: z.strictObject({ topic: topicSchema.default('predictions'), include: z.array(z.string()).default([]) }).prefault({}),
+      predictions: z
+        .strictObject({
+          topic: topicSchema.default('predictions'),
+          /** Event fields, and columns that stages add, which each prediction repeats. */
+          include: z.array(z.string()).default([]),
+          /** Elements of the vector that each prediction shows, by name. */
+          features: z.union([z.boolean(), z.array(z.string()).min(1)], 'write true for all features, or their names').default(false),
+        })
+        .prefault({}),
       alerts: z.strictObject({ topic: topicSchema.default('alerts'), atLeast: z.number().min(0).max(1).default(0.5) }).prefault({}),
     })
     .prefault({}),
@@ -80,9 +94,12 @@ export interface PipelineDefinition {
   readonly partitions: number
   readonly inputs: Readonly<Record<string, InputDefinition>>
   readonly features?: FeaturesDefinition | undefined
+  /** `calls`: vectors of synchronous calls too, as far as there is room. */
+  readonly featureLog?: { readonly topic?: string | undefined; readonly calls: boolean } | undefined
+  readonly stages: readonly StageEntry[]
   readonly cascade: CascadeDefinition
   readonly outputs: {
-    readonly predictions: { readonly topic: string; readonly include: readonly string[] }
+    readonly predictions: { readonly topic: string; readonly include: readonly string[]; readonly features: boolean | readonly string[] }
     readonly alerts: { readonly topic: string; readonly atLeast: number }
   }
   readonly deadLetters?: { readonly topic: string } | undefined

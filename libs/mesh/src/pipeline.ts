@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto'
+import { resolve } from 'node:path'
 import { MeshError } from '@spillway/core'
 import { compileFeatures, type FeatureInput, type FeaturePlan } from '@spillway/features'
 import type { CascadeDefinition } from '@spillway/cascade'
 import type { InputDefinition } from '@spillway/wire'
+import type { Attachments } from './attachments.ts'
+import { compileCustomStages, type CustomStageDefinition, fieldsWithAdded } from './custom-stages.ts'
 import type { PipelineDefinition, Placement } from './pipeline-schema.ts'
 
 /** A pipeline as the mesh runs it: exact, readonly, nothing optional left to decide. */
@@ -13,13 +16,22 @@ export interface Pipeline {
   readonly inputs: ReadonlyMap<string, PipelineInput>
   readonly features: FeaturePlan
   readonly cascade: CascadeDefinition
-  readonly predictions: { readonly topic: string; readonly include: readonly string[] }
+  /** `features`: elements of the vector that predictions show. */
+  readonly predictions: { readonly topic: string; readonly include: readonly string[]; readonly features: readonly VectorElement[] }
   readonly alerts: { readonly topic: string; readonly atLeast: number }
   readonly deadLetterTopic: string
   /** From taking an event in; Infinity where streams have none. */
   readonly deadlineMs: number
   /** How inputs are kept together in event time; `maxSkewMs` is Infinity where no window asks for it. */
   readonly alignment: { readonly maxSkewMs: number; readonly idleMs: number }
+  /** Where every served vector is kept; absent where it is not. `calls`: those of synchronous calls too. */
+  readonly featureLog?: { readonly topic: string; readonly calls: boolean }
+  /** Stages of one's own, in the order of the file. */
+  readonly stages: readonly CustomStageDefinition[]
+  /** Columns of events that stages behind preprocessing read. */
+  readonly keptColumns: ReadonlySet<string>
+  /** Absolute path of the file's folder: what its paths are relative to. */
+  readonly folder: string
   /** Absolute path of the model repository. */
   readonly modelsPath: string
   readonly placement: Placement
@@ -28,6 +40,8 @@ export interface Pipeline {
   readonly retention: { readonly ageMs: number | undefined; readonly bytes: number | undefined }
   /** Hash of what the rows between stages mean: the inputs' fields, the features, what predictions repeat. Frames carry it. */
   readonly schemaHash: string
+  /** Hash of how vectors are made; frames of the feature log carry it. */
+  readonly featureHash: string
   topicOf(link: string): string
   groupOf(segment: string): string
 }
@@ -40,8 +54,19 @@ export interface PipelineInput {
   readonly definition: InputDefinition
 }
 
-/** Checks what crosses the file's parts. @throws MeshError INVALID_ARGUMENT whose `field` is the path in the file */
-export function compilePipeline(definition: PipelineDefinition, modelsPath: string): Pipeline {
+export interface VectorElement {
+  readonly name: string
+  /** Place in the vector. */
+  readonly index: number
+}
+
+/**
+ * Checks what crosses the file's parts.
+ * @param folder of the file
+ * @param attached what the file names outside of itself
+ * @throws MeshError INVALID_ARGUMENT whose `field` is the path in the file
+ */
+export function compilePipeline(definition: PipelineDefinition, folder: string, attached: Attachments): Pipeline {
   const inputs = new Map<string, PipelineInput>()
   for (const [name, input] of Object.entries(definition.inputs))
     inputs.set(name, { name, topic: input.topic ?? name, predict: input.predict, definition: input })
@@ -49,10 +74,13 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
   if (predicting.length === 0) throw wrong('inputs', 'no input is predicted: give at least one input, without "predict: false"')
   checkNames(definition)
   checkDistinctTopics(definition, inputs)
-  checkIncluded(definition, predicting)
+  const definitions = new Map([...inputs].map(([input, { definition: fields }]) => [input, fields]))
+  const stages = compileCustomStages(definition.stages, attached.stages, definitions, takenNames)
+  checkIncluded(definition, predicting, stages)
+  checkNeeds(stages, predicting)
   const { maxSkew: givenSkew } = definition.alignment
   const skew = givenSkew === undefined ? {} : { maxSkewMs: givenSkew }
-  const features = within('features', () => compileFeatures(definition.features, featureInputs(inputs), skew))
+  const features = within('features', () => compileFeatures(definition.features, featureInputs(inputs, stages), skew))
   const { pipeline: name, placement } = definition
   return {
     name,
@@ -61,12 +89,16 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
     inputs,
     features,
     cascade: definition.cascade,
-    predictions: definition.outputs.predictions,
+    predictions: { ...definition.outputs.predictions, features: shownFeatures(definition, features) },
     alerts: definition.outputs.alerts,
     deadLetterTopic: definition.deadLetters?.topic ?? `${name}.dead-letters`,
     deadlineMs: definition.deadline ?? Infinity,
     alignment: { maxSkewMs: maxSkew(definition, features), idleMs: definition.alignment.idle },
-    modelsPath,
+    ...(definition.featureLog && { featureLog: { ...definition.featureLog, topic: featureLogTopic(definition) } }),
+    stages,
+    keptColumns: new Set([...definition.outputs.predictions.include, ...stages.flatMap(({ needs }) => needs)]),
+    folder,
+    modelsPath: resolve(folder, definition.models),
     placement,
     slices: definition.slices,
     maxEventBytes: definition.maxEventBytes,
@@ -75,7 +107,20 @@ export function compilePipeline(definition: PipelineDefinition, modelsPath: stri
       Object.entries(definition.inputs).map(([input, { fields }]) => [input, fields]),
       definition.features ?? null,
       definition.outputs.predictions.include,
+      ...(stages.length === 0
+        ? []
+        : [
+            definition.stages.map(({ name: stage, at, inputs: of, needs, settings }, index) => [
+              stage,
+              at,
+              of,
+              needs,
+              [...stages[index]!.adds],
+              settings,
+            ]),
+          ]),
     ]),
+    featureHash: hashOf([definition.features ?? null, features.vector.names]),
     topicOf: (link) => definition.topics[link] ?? `${name}.${link}`,
     groupOf: (segment) => definition.groups[segment] ?? `${name}.${segment}`,
   }
@@ -118,6 +163,21 @@ function maxSkew(definition: PipelineDefinition, features: FeaturePlan): number 
   return shortest === Infinity ? Infinity : given
 }
 
+function featureLogTopic({ pipeline, featureLog }: PipelineDefinition): string {
+  return featureLog?.topic ?? `${pipeline}.feature-log`
+}
+
+function shownFeatures(definition: PipelineDefinition, { vector }: FeaturePlan): readonly VectorElement[] {
+  const { features } = definition.outputs.predictions
+  if (typeof features === 'boolean') return features ? vector.names.map((name, index) => ({ name, index })) : []
+  return features.map((name, at) => {
+    const index = vector.names.indexOf(name)
+    if (index === -1)
+      throw wrong(`outputs.predictions.features[${at}]`, `the vector has no "${name}": choose among ${vector.names.join(', ')}`)
+    return { name, index }
+  })
+}
+
 function checkDistinctTopics(definition: PipelineDefinition, inputs: ReadonlyMap<string, PipelineInput>): void {
   const users = new Map<string, string>()
   const claim = (topic: string, field: string): void => {
@@ -128,6 +188,7 @@ function checkDistinctTopics(definition: PipelineDefinition, inputs: ReadonlyMap
   for (const input of inputs.values()) claim(input.topic, `inputs.${input.name}`)
   claim(definition.outputs.predictions.topic, 'outputs.predictions.topic')
   claim(definition.outputs.alerts.topic, 'outputs.alerts.topic')
+  if (definition.featureLog !== undefined) claim(featureLogTopic(definition), 'featureLog.topic')
   claim(definition.deadLetters?.topic ?? `${definition.pipeline}.dead-letters`, 'deadLetters.topic')
   for (const [link, topic] of Object.entries(definition.topics)) claim(topic, `topics.${link}`)
 }
@@ -161,27 +222,41 @@ const takenNames: ReadonlySet<string> = new Set([
   'reason_text',
 ])
 
-function checkIncluded(definition: PipelineDefinition, predicting: readonly PipelineInput[]): void {
+function checkIncluded(
+  definition: PipelineDefinition,
+  predicting: readonly PipelineInput[],
+  stages: readonly CustomStageDefinition[],
+): void {
   definition.outputs.predictions.include.forEach((field, index) => {
-    if (takenNames.has(field))
-      throw wrong(
-        `outputs.predictions.include[${index}]`,
-        `predictions have a "${field}" of their own: a field of this name cannot be repeated`,
-      )
-    for (const input of predicting) {
-      if (field in input.definition.fields) continue
-      const known = Object.keys(input.definition.fields).join(', ')
-      throw wrong(`outputs.predictions.include[${index}]`, `input "${input.name}" has no field "${field}": choose among ${known}`)
-    }
+    const at = `outputs.predictions.include[${index}]`
+    if (takenNames.has(field)) throw wrong(at, `predictions have a "${field}" of their own: a field of this name cannot be repeated`)
+    if (stages.some((stage) => stage.at !== 'events' && stage.adds.has(field))) return
+    for (const input of predicting) checkField(input, field, stages, at)
   })
 }
 
-function featureInputs(inputs: ReadonlyMap<string, PipelineInput>): ReadonlyMap<string, FeatureInput> {
+function checkNeeds(stages: readonly CustomStageDefinition[], predicting: readonly PipelineInput[]): void {
+  stages.forEach(({ needs }, index) =>
+    needs.forEach((field, place) => {
+      for (const input of predicting) checkField(input, field, stages, `stages[${index}].needs[${place}]`)
+    }),
+  )
+}
+
+function checkField(input: PipelineInput, field: string, stages: readonly CustomStageDefinition[], at: string): void {
+  const fields = fieldsWithAdded(input.name, input.definition.fields, stages)
+  if (!fields.has(field)) throw wrong(at, `input "${input.name}" has no field "${field}": choose among ${[...fields.keys()].join(', ')}`)
+}
+
+function featureInputs(
+  inputs: ReadonlyMap<string, PipelineInput>,
+  stages: readonly CustomStageDefinition[],
+): ReadonlyMap<string, FeatureInput> {
   return new Map(
     [...inputs].map(([name, { definition }]) => [
       name,
       {
-        fields: new Map(Object.entries(definition.fields).map(([field, { type }]) => [field, type])),
+        fields: fieldsWithAdded(name, definition.fields, stages),
         keyField: definition.key,
         timeField: definition.time,
         latenessMs: definition.latenessMs,

@@ -51,7 +51,7 @@ export class Segment implements Component {
   private unwatch: (() => void) | undefined
 
   constructor(options: SegmentOptions) {
-    const { plan, pipeline, bus } = options
+    const { plan, pipeline, bus, histories } = options
     this.plan = plan
     this.options = options
     this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: plan.name }
@@ -66,6 +66,7 @@ export class Segment implements Component {
         maxSliceBytes: pipeline.slices.maxBytes,
         // A slice that waits for another input holds its place: every partition needs one.
         concurrency: pipeline.partitions * plan.sources.length,
+        ...(readsEvents && histories !== undefined ? { stamp: histories.identity } : {}),
         onEvent: (event) => this.onEvent(event),
       },
       (slice, signal) => this.handle(slice, signal),
@@ -135,6 +136,13 @@ export class Segment implements Component {
         // A slice that was let go of because the segment stops.
         if (error.code === 'CANCELLED') break
         logger.warn({ segment, topic, partition, attempt, delayMs, code: error.code, reason: error.message }, 'the slice is tried again')
+        break
+      }
+      case 'refused': {
+        const { topic, partition, error } = event
+        const reason = `${topic}/${partition} is left alone, its histories are elsewhere: ${error.message}`
+        this.lanes?.refused(event, reason)
+        logger.error({ segment, topic, partition, code: error.code }, reason)
         break
       }
       case 'disconnected':

@@ -57,6 +57,8 @@ function outputFields(pipeline: Pipeline): readonly OutputField[] {
   for (const { definition } of pipeline.inputs.values())
     for (const [name, { type }] of Object.entries(definition.fields))
       if (type === 'timestamp' || type === 'boolean') written.set(name, type)
+  for (const { adds } of pipeline.stages)
+    for (const [name, type] of adds) if (type === 'timestamp' || type === 'boolean') written.set(name, type)
   const own: readonly OutputField[] = [
     { name: 'id', source: { meta: 'ids' } },
     { name: 'event_time', source: { meta: 'eventTimesMs' }, as: 'timestamp' },
@@ -71,7 +73,10 @@ function outputFields(pipeline: Pipeline): readonly OutputField[] {
     const as = written.get(name)
     return { name, source: { column: name }, ...(as === undefined ? {} : { as }) }
   })
-  return [...own, ...included]
+  const { features: elements } = pipeline.predictions
+  const shown: readonly OutputField[] =
+    elements.length === 0 ? [] : [{ name: 'features', source: { column: pipeline.features.vector.column }, elements }]
+  return [...own, ...included, ...shown]
 }
 
 /** The pipeline's last stage. */

@@ -4,7 +4,7 @@ import { type Pipeline, type PipelineInput, preprocessingStage } from '@spillway
 
 /**
  * Turns an input's events into features. On streams the events become history first; a request only reads it.
- * Adds the vector's column on port `features`, and keeps of the event's own columns those that the prediction repeats.
+ * Adds the vector's column on port `features`, and keeps of the event's own columns those that stages behind it read.
  */
 export class PreprocessingStage implements Stage {
   readonly name: string
@@ -20,7 +20,7 @@ export class PreprocessingStage implements Stage {
     this.name = preprocessingStage(input.name)
     this.input = input
     this.engine = engine
-    this.kept = new Set([...pipeline.predictions.include, vector.column])
+    this.kept = new Set([...pipeline.keptColumns, vector.column])
     this.ports = input.predict ? { features: new Map([[vector.column, { datatype: 'FP32', rowShape: [vector.width] }]]) } : {}
   }
 
