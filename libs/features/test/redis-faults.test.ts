@@ -144,7 +144,7 @@ else
       await client.config('SET', 'maxmemory', '0', 'maxmemory-policy', 'noeviction')
       await client.acl('SETUSER', 'guest', 'on', '>secret', '~*', '+info', '+ping')
       expect(await refused(url.replace('//', '//guest:wrong@'))).toMatch(/^UNAUTHENTICATED: .*check the user and the password/)
-      expect(await refused(url.replace('//', '//guest:secret@'))).toMatch(/^PERMISSION_DENIED: .*the user needs MGET/)
+      expect(await refused(url.replace('//', '//guest:secret@'))).toMatch(/^PERMISSION_DENIED: .*the user needs INFO/)
       expect(await refused(url.replace('127.0.0.1', 'no-such-host.invalid'))).toMatch(
         /^UNAVAILABLE: .*no-such-host.invalid.* does not exist/,
       )

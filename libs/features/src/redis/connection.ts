@@ -75,7 +75,7 @@ export class RedisConnection {
         if (code === 'ENOTFOUND')
           throw new MeshError('UNAVAILABLE', `no Redis server: the host of ${this.address} does not exist; check the address`)
       }
-      if (signal.aborted) throw redisError(this.failure ?? new Error('no answer'), this.address)
+      if (signal.aborted || this.client.status === 'end') throw redisError(this.failure ?? new Error('no answer'), this.address)
       await this.change(signal)
     }
   }

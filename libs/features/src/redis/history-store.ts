@@ -14,13 +14,14 @@ import { KeyHistory } from '../windows/key-history.ts'
 import { RedisConnection, type RedisLogger } from './connection.ts'
 import { lost, whileRunning } from './errors.ts'
 import { type HeldKey, HeldKeys } from './held-keys.ts'
-import { appendScript, numberScript, type Script } from './scripts.ts'
+import { nobody, ownerName, Ownership } from './ownership.ts'
+import { appendScript, nonceBytes, numberScript, type Script } from './scripts.ts'
 import { checkServer, serverFacts } from './server-checks.ts'
 import { headerOf, heldFrom, planWrite, type PlannedWrite } from './stored-value.ts'
 import { RedisWatermarkBoard } from './watermark-board.ts'
 
 export interface RedisHistoryStoreOptions {
-  /** `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS: Redis 6.2 or later, or Valkey; one primary. */
+  /** `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS: Redis 7.0 or later, or Valkey; one primary. */
   readonly url: string
   /** Starts every key. With a hash tag, as in `spillway:{fraud}:`, all keys are in one slot of a cluster. */
   readonly prefix: string
@@ -39,10 +40,6 @@ export interface RedisHistoryStoreOptions {
 const defaultCacheBytes = 192 * 1024 * 1024
 const defaultGraceMs = 30 * 86_400_000
 const defaultTimeoutMs = 5000
-/** How long keys that turned out to have another writer are read afresh. */
-const contestedMs = 60_000
-/** Keys that nobody owns. */
-const nobody = ''
 
 /**
  * Histories in Redis or Valkey, for several processes side by side. A slice costs one MGET, of the keys that are not held in memory, and one script that appends
@@ -65,10 +62,7 @@ export class RedisHistoryStore implements HistoryStore {
   private readonly origins = new Map<string, number>()
   /** By history: what its keys start with. */
   private readonly starts = new Map<string, string>()
-  /** Grows when an owner's keys are forgotten: what was read before must not be held. */
-  private readonly epochs = new Map<string, number>()
-  /** By owner: until when another writer is expected. */
-  private readonly contested = new Map<string, number>()
+  private readonly ownership = new Ownership()
   /** What keys start with that this process feeds without owning them. */
   private readonly fed = new Set<string>()
 
@@ -113,8 +107,7 @@ export class RedisHistoryStore implements HistoryStore {
   }
 
   get identity(): string {
-    if (this.known === undefined || this.closed) throw new MeshError('UNAVAILABLE', 'the feature store is not started, or drained')
-    return this.known
+    return this.opened()
   }
 
   async origin(topic: string, partition: number): Promise<number> {
@@ -128,21 +121,24 @@ export class RedisHistoryStore implements HistoryStore {
   }
 
   release(owner: Owner): void {
-    this.forgetOwner(ownerName(owner))
+    const name = ownerName(owner)
+    this.held.release(name)
+    this.ownership.lose(name)
   }
 
   /** What is held in memory may be given out as it is: read-only, and live until the slice is appended. */
   async read(reads: readonly HistoryRead[]): Promise<readonly (readonly PackedHistory[])[]> {
+    this.opened()
     const found: PackedHistory[][] = []
     const missing: MissingKey[] = []
     for (const [index, { history, keys, owner }] of reads.entries()) {
       const start = this.starts.get(history.name) ?? (await this.startOf(history))
-      const by = this.ownerOf(owner)
+      const by = this.ownership.nameOf(owner)
       const histories: PackedHistory[] = []
       for (const [at, key] of keys.entries()) {
         const held = by === nobody ? undefined : this.held.get(by, start + key)
         if (held !== undefined) histories[at] = held.history
-        else missing.push({ history, key, by, epoch: this.epochs.get(by) ?? 0, start, index, at })
+        else missing.push({ history, key, by, epoch: this.ownership.epoch(by), start, index, at })
       }
       found.push(histories)
     }
@@ -152,22 +148,24 @@ export class RedisHistoryStore implements HistoryStore {
       const { history, key, by, epoch, start, ...place } = missing[at]!
       const held = heldFrom(value, new KeyHistory(history, 0, key))
       found[place.index]![place.at] = held.history
-      const kept = by === nobody ? this.fed.has(start) : epoch === (this.epochs.get(by) ?? 0)
+      const kept = by === nobody ? this.fed.has(start) : epoch === this.ownership.epoch(by)
       if (kept) this.held.put(by, start + key, held)
     }
     return found
   }
 
   async append(writes: readonly HistoryWrite[]): Promise<void> {
-    const newHeader = headerOf(randomBytes(8), 0)
+    const nonce = randomBytes(nonceBytes)
+    const newHeader = headerOf(nonce, 0)
+    const conditions = { nonce, graceMs: this.graceMs, nowMs: Date.now() }
     const planned: PlannedAppend[] = []
     for (const write of writes) {
       const start = this.starts.get(write.history.name) ?? (await this.startOf(write.history))
-      const by = this.ownerOf(write.owner)
+      const by = this.ownership.nameOf(write.owner)
       if (by === nobody) this.fed.add(start)
       const key = start + write.key
       const held = this.held.get(by, key)
-      const plan = planWrite(write, held, { graceMs: this.graceMs, nowMs: Date.now(), owned: by !== nobody })
+      const plan = planWrite(write, held, { ...conditions, owned: by !== nobody })
       // What nobody owns may have been written to since: it is read again.
       if (by === nobody) this.held.forget(by, key)
       if (plan !== undefined) planned.push({ by, key, held: by === nobody ? undefined : held, entries: write.entries, plan })
@@ -199,10 +197,16 @@ export class RedisHistoryStore implements HistoryStore {
     })
     if (others.size === 0) return
     for (const by of others) {
-      this.forgetOwner(by)
-      this.contested.set(by, Date.now() + contestedMs)
+      this.held.release(by)
+      this.ownership.contest(by)
     }
     throw new MeshError('ABORTED', `histories of ${[...others].join(', ')} were written by another process too: they are read again`)
+  }
+
+  /** The identity, which only an open store has. */
+  private opened(): string {
+    if (this.known === undefined || this.closed) throw new MeshError('UNAVAILABLE', 'the feature store is not started, or drained')
+    return this.known
   }
 
   private get identityKey(): string {
@@ -223,24 +227,9 @@ export class RedisHistoryStore implements HistoryStore {
     return start
   }
 
-  private ownerOf(owner: Owner | undefined): string {
-    if (owner === undefined) return nobody
-    const name = ownerName(owner)
-    const untilMs = this.contested.get(name)
-    if (untilMs === undefined) return name
-    if (Date.now() < untilMs) return nobody
-    this.contested.delete(name)
-    return name
-  }
-
-  private forgetOwner(name: string): void {
-    this.held.release(name)
-    this.epochs.set(name, (this.epochs.get(name) ?? 0) + 1)
-  }
-
   /** The stored values, and with them the identity: of a server that has lost its data nothing counts. */
   private async values(keys: readonly string[]): Promise<readonly (Buffer | null)[]> {
-    const { identity } = this
+    const identity = this.opened()
     const [found, ...values] = (await this.tracked(this.connection.send('MGET', [this.identityKey, ...keys]))) as (Buffer | null)[]
     if (found?.toString() !== identity) throw this.dataLost()
     return values
@@ -248,7 +237,7 @@ export class RedisHistoryStore implements HistoryStore {
 
   /** The script with the identity as its first key and argument. */
   private async run(script: Script, keys: readonly string[], args: readonly (string | Buffer)[]): Promise<unknown> {
-    const { identity } = this
+    const identity = this.opened()
     return this.tracked(this.connection.run(script, [this.identityKey, ...keys], [identity, ...args]))
   }
 
@@ -291,8 +280,4 @@ interface PlannedAppend {
   readonly held: HeldKey | undefined
   readonly entries: readonly HistoryEntry[]
   readonly plan: PlannedWrite
-}
-
-function ownerName({ topic, partition }: Owner): string {
-  return `${topic}/${partition}`
 }

@@ -1,7 +1,7 @@
 import { MeshError } from '@spillway/core'
 
-/** `SET … NX` with `GET`, and scripts whose effects are what is kept, are older; this is what is tested from. */
-const oldestVersion = [6, 2] as const
+/** What is tested; Valkey says the version of Redis that it answers like. */
+const oldestVersion = [7, 0] as const
 
 /** What a server's INFO says that matters to histories. */
 export interface ServerFacts {

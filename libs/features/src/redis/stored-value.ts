@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import type { HistoryEntry, HistorySettings, HistoryWrite } from '../store.ts'
 import { KeyHistory } from '../windows/key-history.ts'
 import { encodeBlock } from '../windows/packed.ts'
@@ -39,6 +38,8 @@ export interface PlannedWrite {
 }
 
 interface WriteConditions {
+  /** New with each slice. */
+  readonly nonce: Buffer
   readonly graceMs: number
   readonly nowMs: number
   /** `held` is the writer's own: it may be changed now, and is forgotten if the write fails. */
@@ -78,13 +79,13 @@ function replacement(
   held: HeldKey,
   block: Buffer,
   ttl: string,
-  { nowMs, graceMs, owned }: WriteConditions,
+  { nonce, nowMs, graceMs, owned }: WriteConditions,
 ): PlannedWrite {
   const { history: settings, entries } = write
   const whole = owned ? held.history : copyOf(held.history, settings)
   whole.add(entries)
   const packed = whole.pack()
-  const header = headerOf(randomBytes(nonceBytes), packed.length)
+  const header = headerOf(nonce, packed.length)
   const length = headerBytes + packed.length
   return {
     args: [block, ttl, Buffer.concat([header, packed]), String(held.length), held.header],
