@@ -1,3 +1,4 @@
+export * from './columns/column-data.ts'
 export * from './columns/definition.ts'
 export * from './compile.ts'
 export * from './definition.ts'

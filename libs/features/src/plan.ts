@@ -1,5 +1,7 @@
 import type { ColumnType } from '@spillway/core'
-import type { Step } from './columns/steps.ts'
+import type { ColumnKind } from './columns/column-data.ts'
+import type { MadeSource } from './columns/made.ts'
+import type { Step } from './columns/step.ts'
 import type { FieldType } from './field-type.ts'
 import type { LookupGroup, PlannedLookup } from './lookups/plan.ts'
 import type { PlannedHistory, WindowGroup } from './windows/plan.ts'
@@ -17,20 +19,22 @@ export interface FeatureInput {
 }
 
 export type ColumnSource =
-  | { readonly kind: 'field'; readonly field: string }
+  | { readonly kind: 'field'; readonly field: string; readonly type: FieldType }
   | { readonly kind: 'column'; readonly column: number }
   /** What the engine computes: `width` numbers a row. */
   | { readonly kind: 'window'; readonly width: number }
   /** What the engine looked up: a `ColumnData` of the value's type. */
   | { readonly kind: 'lookup' }
+  /** Made of columns before it. */
+  | { readonly kind: 'made'; readonly made: MadeSource }
 
 /** Sources come before what is made from them. */
 export interface PlannedColumn {
   readonly name: string
   readonly source: ColumnSource
   readonly steps: readonly Step[]
-  /** Values to match, where the column ends in (and widens to) one flag each. */
-  readonly oneHot: readonly (string | number)[] | undefined
+  /** What the steps leave. */
+  readonly kind: ColumnKind
 }
 
 /** What is done with one input's events. */
@@ -52,6 +56,10 @@ export interface InputPlan {
 
 /** The features of a pipeline, compiled: exact, with every reference resolved. */
 export interface FeaturePlan {
+  /** Of the section, the fields it names, its modules' functions and its statistics: 16 hex digits. Equal hashes give equal vectors. */
+  readonly hash: string
+  /** Compiled to fit statistics to: it has no vector yet, and the engine only computes what columns are made from. */
+  readonly unfitted: boolean
   readonly histories: readonly PlannedHistory[]
   /** Those that some column reads. */
   readonly lookups: readonly PlannedLookup[]

@@ -1,6 +1,6 @@
 import { type Batch, MeshError, type Mode, type RowFailure, takeRows, withColumns } from '@spillway/core'
-import { assembleVector, evaluateColumns } from './columns/evaluate.ts'
 import { keysOf, numberField } from './columns/field-values.ts'
+import { computeVector } from './columns/vector.ts'
 import type { LookedUp } from './lookups/look-up.ts'
 import type { FeaturePlan, InputPlan } from './plan.ts'
 import { lateness, outOfRetention, unfitNumber } from './row-checks.ts'
@@ -111,10 +111,9 @@ export class SliceWork {
 
   /** The rows that did not fail, with the vector. */
   result({ columns: lookedUp, failures: unfound }: LookedUp): { readonly batch: Batch; readonly failures: readonly RowFailure[] } {
-    const columns = evaluateColumns(this.input, this.batch, this.windowColumns, lookedUp)
-    const { column, width } = this.plan.vector
-    const whole = withColumns(this.batch, [[column, assembleVector(this.input, columns, this.batch, width)]])
-    const failures = this.withoutVector(unfound)
+    const { vector, failures: unmade } = computeVector(this.input, this.batch, this.windowColumns, lookedUp)
+    const whole = withColumns(this.batch, [[this.plan.vector.column, vector]])
+    const failures = this.withoutVector([...unfound, ...unmade])
     if (failures.length === 0) return { batch: whole, failures }
     const failed = new Uint8Array(this.batch.rowCount)
     for (const { row } of failures) failed[row] = 1

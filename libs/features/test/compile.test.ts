@@ -38,10 +38,10 @@ describe('A reference that leads nowhere is refused, with its path and what woul
     ],
     ['another input without delay', { a: { ...count, history: 'shop' } }, 'columns.a.delay', /other partitions/],
     ['share of a number', { a: { ...count, window: 'share', of: 'amount' } }, 'columns.a.of', /window: mean/],
-    ['text as a number', { a: { field: 'channel' } }, 'columns.a', /only oneHot/],
+    ['text as a number', { a: { field: 'channel' } }, 'columns.a', /ends as a string, not a number: make a number of it first, by vocabulary/],
     ['log of text', { a: { field: 'channel', steps: ['log'] } }, 'columns.a.steps[0]', /log is made from a number/],
     ['hour of a number', { a: { field: 'amount', steps: ['hour'] } }, 'columns.a.steps[0]', /hour is made from a timestamp/],
-    ['bare timestamp', { a: { field: 'at' } }, 'columns.a', /take its hour or weekday first/],
+    ['bare timestamp', { a: { field: 'at' } }, 'columns.a', /take its hour, weekday or another part first/],
     ['steps after oneHot', { a: { field: 'channel', steps: [{ oneHot: ['web'] }, 'log'] } }, 'columns.a.steps[0]', /only be the last/],
     [
       'text matched with a number',
@@ -79,7 +79,7 @@ function issues(column: unknown): readonly string[] {
 
 describe('The form of the section', () => {
   test.each([
-    ['no source', {}, 'columns.a: give exactly one of "field", "column", "window" and "lookup"'],
+    ['no source', {}, 'columns.a: give exactly one of "field", "column", "window", "lookup", "cross", "polynomial", "expression" and "module"'],
     ['two sources', { field: 'x', column: 'y' }, 'columns.a: give exactly one of'],
     ['no history', { window: 'count', length: '1d' }, 'columns.a.history: say which history'],
     ['no length', { window: 'count', history: 'h' }, 'columns.a.length: say how far back'],
@@ -87,7 +87,7 @@ describe('The form of the section', () => {
     ['bad duration', { window: 'count', history: 'h', length: '1 day' }, 'columns.a.length: "1 day" is no duration'],
     ['nothing long', { window: 'count', history: 'h', length: '0d' }, 'columns.a.length: a window is longer than nothing'],
     ['a window setting elsewhere', { field: 'x', delay: '1d' }, 'columns.a.delay: "delay" belongs to a window'],
-    ['unknown step', { field: 'x', steps: ['sqrt'] }, 'columns.a.steps.0: no step is called sqrt: choose among hour'],
+    ['unknown step', { field: 'x', steps: ['sqrt'] }, 'columns.a.steps.0: no step is called sqrt: choose among trim, lower'],
     ['two in one step', { field: 'x', steps: [{ impute: 1, clip: [0, 1] }] }, 'columns.a.steps.0: a step does one thing'],
     ['clip upside down', { field: 'x', steps: [{ clip: [2, 1] }] }, 'columns.a.steps.0.clip: the lowest must not be above'],
     [

@@ -1,61 +1,93 @@
-import type { Batch, FixedTensor } from '@spillway/core'
-import { matchableField, numberField } from './field-values.ts'
-import type { InputPlan, PlannedColumn } from '../plan.ts'
+import { type Batch, MeshError, type RowFailure } from '@spillway/core'
+import type { FieldType } from '../field-type.ts'
+import type { ColumnSource, PlannedColumn } from '../plan.ts'
 import type { ColumnData } from './column-data.ts'
-import { oneHotInto } from './steps.ts'
+import { fieldColumn } from './field-values.ts'
+import { hashesOf } from './made.ts'
+import { applySteps, type ColumnRun } from './step.ts'
 
-/**
- * Every column's numbers, one a row; of a one-hot column what is matched. `windows` has, by column, those that windows computed; `lookups` what was
- * looked up, by index of the column.
- */
-export function evaluateColumns(
-  plan: InputPlan,
-  batch: Batch,
-  windows: readonly Float64Array[],
-  lookups: ReadonlyMap<number, ColumnData>,
-): readonly ArrayLike<string | number>[] {
-  const evaluated: ArrayLike<string | number>[] = []
-  plan.columns.forEach((column, index) => {
-    const source = column.source.kind === 'lookup' ? lookups.get(index)!.values : sourceOf(column, batch, evaluated, windows[index]!)
-    evaluated.push(column.steps.reduce((values, step) => step(values as Float64Array), source))
-  })
-  return evaluated
-}
+/** What was computed before, of windows and look-ups. */
+export type GivenColumns = (index: number, name: string) => ColumnData | undefined
 
-function sourceOf(
-  { source, steps, oneHot }: PlannedColumn,
-  batch: Batch,
-  evaluated: readonly ArrayLike<string | number>[],
-  window: Float64Array,
-): ArrayLike<string | number> {
-  switch (source.kind) {
-    case 'field':
-      return oneHot !== undefined && steps.length === 0 ? matchableField(batch, source.field) : numberField(batch, source.field)
-    case 'column':
-      return evaluated[source.column]!
-    case 'lookup':
-    case 'window':
-      return window
-    default:
-      return source satisfies never
+/** Columns of a batch, each computed when it is first asked for. */
+export class ColumnEvaluation implements ColumnRun {
+  readonly rowCount: number
+  private readonly planned: readonly PlannedColumn[]
+  private readonly batch: Batch
+  private readonly given: GivenColumns
+  private readonly done: (ColumnData | undefined)[] = []
+  private readonly fields = new Map<string, ColumnData>()
+  private readonly hashes = new Map<number, Uint32Array>()
+  private readonly failed = new Map<number, RowFailure>()
+
+  constructor(planned: readonly PlannedColumn[], batch: Batch, given: GivenColumns) {
+    this.planned = planned
+    this.rowCount = batch.rowCount
+    this.batch = batch
+    this.given = given
   }
-}
 
-/** FP32 [rows, width]. */
-export function assembleVector(plan: InputPlan, columns: readonly ArrayLike<string | number>[], batch: Batch, width: number): FixedTensor {
-  const rows = batch.rowCount
-  const data = new Float32Array(rows * width)
-  let at = 0
-  for (const index of plan.vector) {
-    const { oneHot } = plan.columns[index]!
-    const values = columns[index]!
-    if (oneHot === undefined) {
-      for (let row = 0; row < rows; row++) data[row * width + at] = (values as Float64Array)[row]!
-      at++
-    } else {
-      oneHotInto(data, { at, width }, values, oneHot)
-      at += oneHot.length
+  column(index: number): ColumnData {
+    const known = this.done[index]
+    if (known !== undefined) return known
+    const { name, source, steps } = this.planned[index]!
+    const data = applySteps(this.source(source, index, name), steps, this)
+    this.done[index] = data
+    return data
+  }
+
+  /** What the steps of column `index`, called `name`, start from. */
+  source(source: ColumnSource, index: number, name: string): ColumnData {
+    switch (source.kind) {
+      case 'field':
+        return this.field(source.field, source.type)
+      case 'column':
+        return this.column(source.column)
+      case 'window':
+      case 'lookup':
+        return this.givenColumn(index, name)
+      case 'made':
+        return source.made.make(this)
+      default:
+        return source satisfies never
     }
   }
-  return { datatype: 'FP32', shape: [rows, width], data }
+
+  hashesOf(column: number): Uint32Array {
+    const known = this.hashes.get(column)
+    if (known !== undefined) return known
+    const hashes = hashesOf(this.column(column))
+    this.hashes.set(column, hashes)
+    return hashes
+  }
+
+  fail(row: number, column: string, message: string): void {
+    if (this.failed.has(row)) return
+    this.failed.set(row, { row, error: new MeshError('INVALID_ARGUMENT', `column "${column}": ${message}`, { field: column }) })
+  }
+
+  overflow(row: number, element: string, value: number): void {
+    if (this.failed.has(row)) return
+    const error = new MeshError('OUT_OF_RANGE', `${element} is ${value}: the vector holds at most ±3.4e38 (FP32)`, { field: element })
+    this.failed.set(row, { row, error })
+  }
+
+  /** One a row at most. */
+  get failures(): readonly RowFailure[] {
+    return [...this.failed.values()]
+  }
+
+  private field(field: string, type: FieldType): ColumnData {
+    const known = this.fields.get(field)
+    if (known !== undefined) return known
+    const data = fieldColumn(this.batch, field, type)
+    this.fields.set(field, data)
+    return data
+  }
+
+  private givenColumn(index: number, name: string): ColumnData {
+    const data = this.given(index, name)
+    if (data === undefined) throw new MeshError('INTERNAL', `column "${name}" was not computed before the columns that are made of it`)
+    return data
+  }
 }
