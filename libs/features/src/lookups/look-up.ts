@@ -1,6 +1,7 @@
 import { type Batch, MeshError, type RowFailure } from '@spillway/core'
 import type { ColumnData } from '../columns/column-data.ts'
 import { keysOf, matchableField, numberField } from '../columns/field-values.ts'
+import { TextColumn } from '../columns/text-column.ts'
 import type { FeaturePlan, InputPlan } from '../plan.ts'
 import { kindOf } from './compile.ts'
 import type { LookupOutput, PlannedLookup } from './plan.ts'
@@ -51,7 +52,7 @@ function columnOf(output: LookupOutput, lookup: PlannedLookup, { values, timesMs
   const kind = kindOf(lookup.values[output.value]!.type)
   if (data.kind === 'text') {
     const given = field === undefined ? undefined : (matchableField(batch, field) as readonly string[])
-    return { kind: 'text', values: mergeTexts(data.values, given, ages, missing as string) }
+    return { kind: 'text', values: TextColumn.of(mergeTexts(data.values, given, ages, missing as string)) }
   }
   if (data.kind === 'vector') return mergeVectors(data, ages, missing as readonly number[])
   const given = field === undefined ? undefined : numberField(batch, field)
