@@ -3,8 +3,9 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { startKafka } from '@spillway/test/brokers'
+import { startKafka, startRedis } from '@spillway/test/brokers'
 import { benchDrainEmbedded, benchDrainKafka } from './drain.ts'
+import { benchFeaturesRead, benchFeaturesRedis } from './features-redis.ts'
 import { benchLatency } from './latency.ts'
 import { benchPredict } from './predict.ts'
 
@@ -19,13 +20,36 @@ const { values, positionals } = parseArgs({
 const rounds = Number(values.rounds)
 const transactions = Number(values.transactions)
 
-const benchmarks: Readonly<Record<string, { readonly kafka: boolean; run(brokers: readonly string[]): Promise<void> }>> = {
-  'drain-embedded': { kafka: false, run: () => benchDrainEmbedded({ rounds, transactions }) },
-  'drain-kafka': { kafka: true, run: (brokers) => benchDrainKafka(brokers, { rounds, transactions }) },
-  'latency-kafka': { kafka: true, run: (brokers) => benchLatency(brokers, rounds) },
-  predict: { kafka: false, run: () => benchPredict(rounds) },
+/** What a benchmark runs against, started for it alone. */
+interface Server {
+  readonly addresses: readonly string[]
+  stop(): Promise<void>
+}
+
+const kafka = async (): Promise<Server | { readonly skipped: string }> => {
+  const broker = await startKafka()
+  return 'skipped' in broker ? broker : { addresses: broker.brokers, stop: () => broker.stop() }
+}
+
+// As in production: what was acknowledged is on disk within a second.
+const redis = async (): Promise<Server | { readonly skipped: string }> => {
+  const server = await startRedis({ appendFsync: 'everysec' })
+  return 'skipped' in server ? server : { addresses: [server.url], stop: () => server.stop() }
+}
+
+const nothing = (): Promise<Server> => Promise.resolve({ addresses: [], stop: () => Promise.resolve() })
+
+const benchmarks: Readonly<
+  Record<string, { readonly on: typeof kafka | typeof redis | typeof nothing; run(addresses: readonly string[]): Promise<void> }>
+> = {
+  'drain-embedded': { on: nothing, run: () => benchDrainEmbedded({ rounds, transactions }) },
+  'drain-kafka': { on: kafka, run: (brokers) => benchDrainKafka(brokers, { rounds, transactions }) },
+  'latency-kafka': { on: kafka, run: (brokers) => benchLatency(brokers, rounds) },
+  predict: { on: nothing, run: () => benchPredict(rounds) },
+  'features-redis': { on: redis, run: ([url]) => benchFeaturesRedis(url!, rounds) },
+  'features-read': { on: redis, run: ([url]) => benchFeaturesRead(url!, rounds) },
   // As the command runs: the flag stands in cli/bin/spillway.mjs.
-  soak: { kafka: false, run: () => inProcessOfItsOwn(['--max-semi-space-size=16', join(import.meta.dirname, 'soak.ts'), values.minutes]) },
+  soak: { on: nothing, run: () => inProcessOfItsOwn(['--max-semi-space-size=16', join(import.meta.dirname, 'soak.ts'), values.minutes]) },
 }
 
 async function inProcessOfItsOwn(args: readonly string[]): Promise<void> {
@@ -38,19 +62,15 @@ for (const name of chosen) {
   const benchmark = benchmarks[name]
   if (benchmark === undefined) throw new Error(`there is no benchmark "${name}": choose among ${Object.keys(benchmarks).join(', ')}`)
   console.log(name)
-  if (!benchmark.kafka) {
-    await benchmark.run([])
-    continue
-  }
-  const kafka = await startKafka()
-  if ('skipped' in kafka) {
-    console.log(`  skipped: ${kafka.skipped}`)
+  const server = await benchmark.on()
+  if ('skipped' in server) {
+    console.log(`  skipped: ${server.skipped}`)
     continue
   }
   try {
-    await benchmark.run(kafka.brokers)
+    await benchmark.run(server.addresses)
   } finally {
-    await kafka.stop()
+    await server.stop()
   }
 }
 process.exit(0)

@@ -40,14 +40,21 @@ interface PipelineYaml {
 }
 
 /** Writes the example's pipeline file with those names into `folder`. @returns its path */
-export function writePipeline(folder: string, names: FraudNames, placement?: Readonly<Record<string, string>>): string {
+export function writePipeline(
+  folder: string,
+  names: FraudNames,
+  {
+    placement,
+    predictions,
+  }: { readonly placement?: Readonly<Record<string, string>>; readonly predictions?: Readonly<Record<string, unknown>> } = {},
+): string {
   const file = parse(readFileSync(join(fraudFolder, 'pipeline.yaml'), 'utf8')) as PipelineYaml
   file.pipeline = names.pipeline
   file.models = join(fraudFolder, 'models')
   file.inputs['transactions']!.topic = names.transactions
   file.inputs['labels']!.topic = names.labels
   file.outputs = {
-    predictions: { ...file.outputs?.predictions, topic: names.predictions },
+    predictions: { ...file.outputs?.predictions, topic: names.predictions, ...predictions },
     alerts: { ...file.outputs?.alerts, topic: names.alerts },
   }
   if (placement !== undefined) file.placement = { ...file.placement, ...placement }

@@ -44,6 +44,17 @@ export class TestProcess {
     )
   }
 
+  /** Waits for it to end by itself. @returns the exit code @throws Error with the output where the time is up */
+  async finished(timeoutMs: number): Promise<number | null> {
+    await until(
+      `${this.name} to end`,
+      () => (this.ended ? true : undefined),
+      timeoutMs,
+      () => this.output.slice(-4000),
+    )
+    return this.child.exitCode
+  }
+
   /** Sends the signal and waits for the end. @returns the exit code */
   async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 30_000): Promise<number | null> {
     if (this.ended) return this.child.exitCode

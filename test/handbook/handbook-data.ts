@@ -28,6 +28,18 @@ export function handbookDays(folder: string): readonly string[] {
     : []
 }
 
+/** The longest window and delay are 37 days: what lies before counts for nothing. */
+const historyDays = 38
+/** The reference has every day from here on, and two before. */
+const everyDayAfter = '2018-07-24'
+
+/** The reference's last three weeks, and the days that their windows go back to. */
+export function recentDays(folder: string): readonly string[] {
+  const all = handbookDays(folder)
+  const first = all.findIndex((day) => day > everyDayAfter && hasReference(folder, day))
+  return first === -1 ? [] : all.slice(Math.max(0, first - historyDays))
+}
+
 /** Whether the reference has features of the day's transactions. */
 export function hasReference(folder: string, name: string): boolean {
   return existsSync(referenceFile(folder, name))

@@ -10,7 +10,7 @@ import { sharedKafka, sharedRedis } from '../brokers/mod.ts'
 import { readKafka } from '../checker/read-kafka.ts'
 import { type FraudNames, fraudNames, writePipeline } from '../e2e/fraud-run.ts'
 import { freePorts, SpillwayProcess, until } from '../e2e/processes.ts'
-import { handbookDays, handbookFolder, hasReference, readDay } from './handbook-data.ts'
+import { handbookDays, handbookFolder, readDay, recentDays } from './handbook-data.ts'
 import { labelEvents, publishEvents, tooLateEach, transactionEvents } from './handbook-events.ts'
 import { compareWithReference, comparisonText } from './reference.ts'
 
@@ -19,17 +19,8 @@ import { compareWithReference, comparisonText } from './reference.ts'
  * of which one is held up again and again and the other is killed in the middle.
  */
 const folder = handbookFolder()
-/** The longest window and delay are 37 days: what lies before counts for nothing. */
-const historyDays = 38
-const referenceFrom = '2018-07-24'
-const days = process.env['SPILLWAY_HANDBOOK_ALL'] === '1' ? handbookDays(folder) : recentDays()
+const days = process.env['SPILLWAY_HANDBOOK_ALL'] === '1' ? handbookDays(folder) : recentDays(folder)
 const [kafka, redis] = [await sharedKafka(), await sharedRedis()]
-
-function recentDays(): readonly string[] {
-  const all = handbookDays(folder)
-  const first = all.findIndex((day) => day > referenceFrom && hasReference(folder, day))
-  return first === -1 ? [] : all.slice(Math.max(0, first - historyDays))
-}
 
 if (days.length === 0) console.warn(`SKIPPED: no reference data in ${folder} (SPILLWAY_HANDBOOK names another folder)`)
 
