@@ -8,6 +8,7 @@ import {
   type Stage,
   type StageContext,
   type StageResult,
+  takeRows,
   typeText,
 } from '@spillway/core'
 import type { CustomStageDefinition } from './custom-stages.ts'
@@ -33,15 +34,16 @@ export class CustomStage implements Stage {
 
   async process(batch: Batch, { signal, mode }: StageContext): Promise<StageResult> {
     const { module, settings } = this.definition
-    const given: unknown = await module.process(batch, { settings, signal, mode })
-    const { batch: rows, failures } = this.parts(given)
-    this.checkColumns(rows)
-    const failed = this.failedRows(failures, batch.rowCount)
-    if (rows.rowCount + failed.length !== batch.rowCount)
+    const { batch: rows, failures: failed } = this.parts(await module.process(batch, { settings, signal, mode }))
+    const failures = this.failedRows(failed, batch.rowCount)
+    const kept = failures.length > 0 && rows.rowCount === batch.rowCount ? without(rows, failures) : rows
+    if (kept.rowCount + failures.length !== batch.rowCount)
       throw this.fault(
-        `was given ${batch.rowCount} rows, and gave ${rows.rowCount} back with ${failed.length} failures: each row ends as one of the two`,
+        `was given ${batch.rowCount} rows, and gave ${rows.rowCount} back with ${failures.length} failures: each row ends as one of the two`,
       )
-    return { outputs: new Map(rows.rowCount === 0 ? [] : [[rowsPort, rows]]), failures: failed }
+    if (kept.rowCount === 0) return { outputs: new Map(), failures }
+    this.checkColumns(kept)
+    return { outputs: new Map([[rowsPort, kept]]), failures }
   }
 
   private fault(message: string): MeshError {
@@ -82,4 +84,12 @@ export class CustomStage implements Stage {
       return { row, error: MeshError.from(error, 'INVALID_ARGUMENT') }
     })
   }
+}
+
+function without(batch: Batch, failures: readonly RowFailure[]): Batch {
+  const failed = new Set(failures.map(({ row }) => row))
+  return takeRows(
+    batch,
+    Array.from({ length: batch.rowCount }, (_, row) => row).filter((row) => !failed.has(row)),
+  )
 }

@@ -13,7 +13,7 @@ export interface StageCall<Settings = Readonly<Record<string, unknown>>> {
 
 /**
  * What becomes of the rows: those of the batch that was given, each once, in their order, with the columns that `adds` names; and those that failed, by
- * their place in the batch that was given. A row that fails is a dead letter, or the error of its call.
+ * their place in the batch that was given, left out of the batch or still in it. A row that fails is a dead letter, or the error of its call.
  */
 export type StageModuleResult =
   | Batch
