@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import { type Bus, EmbeddedBus, KafkaBus } from '@spillway/bus'
 import { tierStages } from '@spillway/cascade-router'
 import { type Component, MeshError, type Stage, systemClock } from '@spillway/core'
-import { FeatureEngine, type HistoryStore } from '@spillway/features'
+import { createLookups, FeatureEngine, type HistoryStore } from '@spillway/features'
 import { Gateway } from '@spillway/gateway'
 import { compileGraph, type Graph, hostedStages, maxLinkMessageBytes, MeshProcess, type Pipeline, type StageService } from '@spillway/mesh'
 import { startModelService } from '@spillway/model'
@@ -200,6 +200,15 @@ export class Host implements Component {
     return this.begin(featureStore({ pipeline: pipeline.name, store, bus, dataPath, logger: telemetry.logger }), signal)
   }
 
+  /** With the look-ups of its features, whose tables are read and checked here. */
+  private async engine(store: HistoryStore, signal: AbortSignal): Promise<FeatureEngine> {
+    const { pipeline, store: address, telemetry } = this.options
+    const redisUrl = address?.kind === 'redis' ? address.url : undefined
+    const lookups = createLookups(pipeline.features, { folder: pipeline.folder, redisUrl, logger: telemetry.logger })
+    for (const lookup of lookups.values()) await this.begin(lookup, signal)
+    return new FeatureEngine({ plan: pipeline.features, store, lookups })
+  }
+
   private async stages(
     hosted: ReadonlySet<string>,
     modelOf: (tier: number) => ModelClient,
@@ -209,7 +218,7 @@ export class Host implements Component {
     const { pipeline } = this.options
     const services = new Set([...hosted].map((id) => this.graph.stages.get(id)!.service))
     const stages: Stage[] = []
-    if (store !== undefined) stages.push(...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store })))
+    if (store !== undefined) stages.push(...preprocessingStages(pipeline, await this.engine(store, signal)))
     if (services.has('cascade-router'))
       stages.push(
         ...(await tierStages({ pipeline, modelOf, clock: systemClock, metrics: this.metrics, telemetry: this.options.telemetry, signal })),

@@ -53,6 +53,23 @@ describe('a pipeline file is refused', () => {
     expectRefusal(await spillway(['validate', path], folder), /link\.yaml:\d+: placement\.escalations: choose "topic".*or "local"/)
   })
 
+  it('where a table that it looks values up in is wrong, with the line of the table', async () => {
+    const path = pipelineFile('lookup.yaml', (source) =>
+      source
+        .replace(
+          /^features:$/m,
+          'features:\n  lookups:\n    terminals: { file: ./terminals.csv, key: terminal_id, values: { risk: number } }',
+        )
+        .replace(/^  columns:$/m, '  columns:\n    terminal_risk: { lookup: terminals, of: risk, default: 0 }'),
+    )
+    writeFileSync(join(folder, 'terminals.csv'), 'terminal_id,risk\n1,0.5\n2,0.1\n1,0.7\n')
+    const wrong = /terminals\.csv:4: terminal_id 1 is in line 2 already: give one row a key$/m
+    expectRefusal(await spillway(['validate', path], folder), wrong)
+    expectRefusal(await up(path), wrong)
+    writeFileSync(join(folder, 'terminals.csv'), 'terminal_id,risk\n1,0.5\n')
+    expect(await spillway(['validate', path], folder)).toMatchObject({ code: 0, stderr: '' })
+  })
+
   it('and accepted where it is right, with what it makes', async () => {
     const { code, stdout } = await spillway(['validate', examplePipeline], folder)
     expect(code).toBe(0)
