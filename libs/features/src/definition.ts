@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { type ColumnDefinition, columnSchema } from './columns/definition.ts'
 import { type LookupDefinition, lookupSchema } from './lookups/definition.ts'
-import type { SelectionDefinition } from './statistics/selection.ts'
+import type { SelectionDefinition } from './statistics/definition.ts'
 import { type HistoryDefinition, historySchema } from './windows/definition.ts'
 
 /** The `features:` part of a pipeline file. */

@@ -3,6 +3,7 @@ import { lookUp, nothingLookedUp } from './lookups/look-up.ts'
 import type { LookupSource } from './lookups/source.ts'
 import type { FeaturePlan } from './plan.ts'
 import { SliceWork } from './slice-work.ts'
+import type { SourceRows } from './statistics/source-rows.ts'
 import type { HistoryStore, Owner } from './store.ts'
 import type { RowPlaces } from './windows/slice-history.ts'
 
@@ -11,6 +12,8 @@ export interface FeatureEngineOptions {
   readonly store: HistoryStore
   /** By title, started: one for each of the plan's, from `createLookups`. */
   readonly lookups?: ReadonlyMap<string, LookupSource>
+  /** Is given what each predicted batch's columns are made from. */
+  readonly observe?: (rows: SourceRows) => void
 }
 
 export interface FeatureResult {
@@ -25,12 +28,14 @@ export class FeatureEngine {
   private readonly plan: FeaturePlan
   private readonly store: HistoryStore
   private readonly lookups: ReadonlyMap<string, LookupSource>
+  private readonly observe: ((rows: SourceRows) => void) | undefined
 
   /** @throws MeshError INTERNAL where one of the plan's lookups is missing */
   constructor(options: FeatureEngineOptions) {
     this.plan = options.plan
     this.store = options.store
     this.lookups = options.lookups ?? new Map()
+    this.observe = options.observe
     for (const { title } of options.plan.lookups)
       if (!this.lookups.has(title)) throw new MeshError('INTERNAL', `the engine needs lookup "${title}": give it what createLookups made`)
   }
@@ -61,6 +66,7 @@ export class FeatureEngine {
     work.hold(stored)
     work.walk(mode)
     const result = plan.input.predict ? work.result(lookedUp) : { batch: emptyBatch, failures: work.failures }
+    if (plan.input.predict) this.observe?.(work.sources(lookedUp))
     const writes = mode === 'stream' ? work.writes() : []
     if (writes.length > 0) await this.store.append(writes)
     return result

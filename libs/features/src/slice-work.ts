@@ -1,9 +1,11 @@
 import { type Batch, MeshError, type Mode, type RowFailure, takeRows, withColumns } from '@spillway/core'
 import { keysOf, numberField } from './columns/field-values.ts'
-import { computeVector } from './columns/vector.ts'
+import type { ColumnData } from './columns/column-data.ts'
+import { computeVector, windowColumn } from './columns/vector.ts'
 import type { LookedUp } from './lookups/look-up.ts'
 import type { FeaturePlan, InputPlan } from './plan.ts'
 import { lateness, outOfRetention, unfitNumber } from './row-checks.ts'
+import type { SourceRows } from './statistics/source-rows.ts'
 import type { HistoryEntry, HistoryRead, HistoryWrite, Owner, PackedHistory } from './store.ts'
 import { historyNumbers } from './windows/history-numbers.ts'
 import type { PlannedHistory } from './windows/plan.ts'
@@ -111,15 +113,31 @@ export class SliceWork {
 
   /** The rows that did not fail, with the vector. */
   result({ columns: lookedUp, failures: unfound }: LookedUp): { readonly batch: Batch; readonly failures: readonly RowFailure[] } {
+    if (this.plan.unfitted) return this.without(this.batch, this.withoutVector(unfound))
     const { vector, failures: unmade } = computeVector(this.input, this.batch, this.windowColumns, lookedUp)
-    const whole = withColumns(this.batch, [[this.plan.vector.column, vector]])
-    const failures = this.withoutVector([...unfound, ...unmade])
-    if (failures.length === 0) return { batch: whole, failures }
+    return this.without(withColumns(this.batch, [[this.plan.vector.column, vector]]), this.withoutVector([...unfound, ...unmade]))
+  }
+
+  /** What columns are made from, of the rows that did not fail. */
+  sources({ columns: lookedUp, failures }: LookedUp): SourceRows {
+    const given = new Map<string, ColumnData>()
+    this.input.columns.forEach(({ name }, index) => {
+      const data = lookedUp.get(index) ?? windowColumn(this.input, index, this.windowColumns)
+      if (data !== undefined) given.set(name, data)
+    })
+    return { input: this.input.name, batch: this.batch, given, rows: this.rowsWithout(this.withoutVector(failures)) }
+  }
+
+  private without(batch: Batch, failures: readonly RowFailure[]): { readonly batch: Batch; readonly failures: readonly RowFailure[] } {
+    return failures.length === 0 ? { batch, failures } : { batch: takeRows(batch, this.rowsWithout(failures)), failures }
+  }
+
+  private rowsWithout(failures: readonly RowFailure[]): readonly number[] {
     const failed = new Uint8Array(this.batch.rowCount)
     for (const { row } of failures) failed[row] = 1
     const kept: number[] = []
     for (let row = 0; row < failed.length; row++) if (failed[row] === 0) kept.push(row)
-    return { batch: takeRows(whole, kept), failures }
+    return kept
   }
 
   /** All failures, one a row: those of rows that have no vector behind those of rows that are not taken at all. */

@@ -5,14 +5,6 @@ import { definitionHash, hashOf, type Section } from './definition-hash.ts'
 import { correlationOf, deviationOf } from './moments.ts'
 import type { Statistics } from './statistics.ts'
 
-/** Which of the vector's columns are kept. */
-export interface SelectionDefinition {
-  readonly atMost: number
-  readonly by: 'variance' | 'correlation'
-  /** For correlation: a column or field of the predicting input, or `<input>.<field>` of another, which the fit joins. */
-  readonly label?: string | undefined
-}
-
 /** Which of the columns (by index) that the section names for the vector are in it. */
 export type VectorSelection = (vector: readonly number[], columns: readonly PlannedColumn[]) => readonly number[]
 
