@@ -113,7 +113,7 @@ describe.skipIf(names.length === 0)('the reference data', () => {
         Number(row['id']),
         Float32Array.from(columns, (name) => row[name] as number),
       )
-      frauds.set(Number(row['id']), row['labels.fraud'] as boolean)
+      frauds.set(Number(row['id']), row['fraud'] as boolean)
     }
     expectEqual(
       'export',
