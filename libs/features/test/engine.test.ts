@@ -124,6 +124,25 @@ describe('A call', () => {
   })
 })
 
+test('A row that only cannot have a vector fails, and has happened all the same: later windows hold it, and given again at its position it counts once', async () => {
+  const counted = plan(
+    {
+      histories: { customer: { input: 'payments', key: 'customer', values: ['amount'] } },
+      columns: {
+        count: { window: 'count', history: 'customer', length: '1d' },
+        fit: { field: 'amount', steps: [{ range: { max: 10, else: 'fail' } }] },
+      },
+      vector: ['count', 'fit'],
+    },
+    inputs,
+  )
+  const engine = new FeatureEngine({ plan: counted, store: await openStore() })
+  const events = [1, 11, 3].map((amount, index) => ({ customer: 'a', amount, timeMs: hour(index) }))
+  expect(await vectors(engine, 'payments', events, { firstOffset: 0 })).toEqual([[1, 1], 'INVALID_ARGUMENT', [3, 3]])
+  expect(await vectors(engine, 'payments', [{ ...events[1]!, amount: 2 }], { firstOffset: 1 })).toEqual([[2, 2]])
+  expect(await vectors(engine, 'payments', [{ customer: 'a', amount: 4, timeMs: hour(3) }], { firstOffset: 3 })).toEqual([[4, 4]])
+})
+
 test('An engine whose plan has look-ups says so where they were not given', async () => {
   const lookups = { merchants: { file: 'm.csv', key: 'shop', values: { risk: 'number' } } }
   const of = plan({ lookups, columns: { risk: { lookup: 'merchants', of: 'risk' } }, vector: ['risk'] })
