@@ -96,11 +96,13 @@ export class SliceWork {
       if (time < newest - input.latenessMs) return lateness(timeField, time, newest, input.latenessMs, this.keyName(index, row))
     }
     for (const group of this.input.windows) {
-      if (mode === 'stream' && this.input.feeds.includes(group.history)) continue
       const history = this.plan.histories[group.history]!
       const stored = this.histories.get(group.history)!.storedFor(row)
       const fromMs = time - group.delayMs - group.lengthsMs.at(-1)!
-      const keptFromMs = stored.count === 0 ? -Infinity : stored.times[stored.count - 1]! - history.retentionMs
+      let keptFromMs = -Infinity
+      if (stored.count === 0) keptFromMs = stored.forgottenBeforeMs ?? -Infinity
+      else if (mode === 'request' || !this.input.feeds.includes(group.history))
+        keptFromMs = stored.times[stored.count - 1]! - history.retentionMs
       if (fromMs < keptFromMs) return outOfRetention(timeField, time, { fromMs, keptFromMs, key: this.keyName(group.history, row) })
     }
     return undefined

@@ -48,6 +48,8 @@ export interface PackedHistory {
   readonly values: Float64Array
   /** Sums of runs of entries, where there are so many that windows are better not walked over. */
   readonly tiles?: Tiles | undefined
+  /** Of a key that the store does not know: entries up to this time may have been let go with all that was known of it. Never, where absent. */
+  readonly forgottenBeforeMs?: number
 }
 
 export interface HistoryWrite {

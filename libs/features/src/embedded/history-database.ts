@@ -8,11 +8,29 @@ import type { KeyHistory } from '../windows/key-history.ts'
 const schema = `
   CREATE TABLE IF NOT EXISTS feature_histories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, value_count INTEGER NOT NULL, retention_ms REAL NOT NULL);
   CREATE TABLE IF NOT EXISTS feature_origins (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, UNIQUE (topic, partition));
-  CREATE TABLE IF NOT EXISTS feature_keys (id INTEGER PRIMARY KEY, history INTEGER NOT NULL, key TEXT NOT NULL, packed BLOB NOT NULL, UNIQUE (history, key));
+  CREATE TABLE IF NOT EXISTS feature_keys (id INTEGER PRIMARY KEY, history INTEGER NOT NULL, key TEXT NOT NULL, newest_ms REAL NOT NULL, newest_origin INTEGER NOT NULL, packed BLOB NOT NULL, UNIQUE (history, key));
+  CREATE TABLE IF NOT EXISTS feature_forgotten (history INTEGER NOT NULL, origin INTEGER NOT NULL, before_ms REAL NOT NULL, PRIMARY KEY (history, origin)) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS feature_store (id INTEGER PRIMARY KEY CHECK (id = 1), identity TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS feature_journal (sequence INTEGER PRIMARY KEY, writes BLOB NOT NULL);
   CREATE TABLE IF NOT EXISTS feature_note (id INTEGER PRIMARY KEY CHECK (id = 1), note TEXT NOT NULL);
 `
+
+const largestMs = 8.64e15
+
+/** A key's row without its entries; the partition and the time are those of the newest one. */
+export interface StoredKey {
+  readonly id: number
+  readonly historyId: number
+  readonly newestMs: number
+  readonly origin: number
+}
+
+/** Keys whose newest entry came from that partition and was older were let go. */
+export interface Forgotten {
+  readonly historyId: number
+  readonly origin: number
+  readonly beforeMs: number
+}
 
 const queries = {
   addHistory:
@@ -22,8 +40,14 @@ const queries = {
   origin: 'SELECT id FROM feature_origins WHERE topic = ? AND partition = ?',
   addOrigin: 'INSERT INTO feature_origins (topic, partition) VALUES (?, ?)',
   load: 'SELECT id, packed FROM feature_keys WHERE history = ? AND key = ?',
-  insert: 'INSERT INTO feature_keys (history, key, packed) VALUES (?, ?, ?)',
-  update: 'UPDATE feature_keys SET packed = ? WHERE id = ?',
+  insert: 'INSERT INTO feature_keys (newest_ms, newest_origin, packed, history, key) VALUES (?, ?, ?, ?, ?)',
+  update: 'UPDATE feature_keys SET newest_ms = ?, newest_origin = ?, packed = ? WHERE id = ?',
+  keysAfter: 'SELECT id, history, newest_ms, newest_origin FROM feature_keys WHERE id > ? ORDER BY id LIMIT ?',
+  keyOf: 'SELECT key FROM feature_keys WHERE id = ?',
+  deleteKey: 'DELETE FROM feature_keys WHERE id = ?',
+  forget:
+    'INSERT INTO feature_forgotten (history, origin, before_ms) VALUES (?, ?, ?) ON CONFLICT (history, origin) DO UPDATE SET before_ms = max(before_ms, excluded.before_ms)',
+  forgotten: 'SELECT history, origin, before_ms FROM feature_forgotten',
   addToJournal: 'INSERT INTO feature_journal (sequence, writes) VALUES (?, ?)',
   forgetJournal: 'DELETE FROM feature_journal WHERE sequence <= ?',
   identity: 'SELECT identity FROM feature_store',
@@ -155,9 +179,39 @@ export class HistoryDatabase {
   /** Returns the key's row id: to be kept only if the transaction commits. */
   put(history: KeyHistory): number {
     const packed = history.pack()
-    if (history.rowId === 0) return Number(this.statements.insert.run(history.historyId, history.key, packed).lastInsertRowid)
-    this.statements.update.run(packed, history.rowId)
+    const newest = history.count - 1
+    const [newestMs, origin] = newest < 0 ? [-largestMs, 0] : [history.times[newest]!, history.origins[newest]!]
+    const { insert, update } = this.statements
+    if (history.rowId === 0) return Number(insert.run(newestMs, origin, packed, history.historyId, history.key).lastInsertRowid)
+    update.run(newestMs, origin, packed, history.rowId)
     return history.rowId
+  }
+
+  /** Rows of keys in the order of their ids, from the one behind `id` on. */
+  keysAfter(id: number, limit: number): readonly StoredKey[] {
+    return this.statements.keysAfter.all(id, limit).map((row) => ({
+      id: row['id'] as number,
+      historyId: row['history'] as number,
+      newestMs: row['newest_ms'] as number,
+      origin: row['newest_origin'] as number,
+    }))
+  }
+
+  keyOf(id: number): string {
+    return this.statements.keyOf.get(id)!['key'] as string
+  }
+
+  forgetKey(id: number, { historyId, origin, beforeMs }: Forgotten): void {
+    this.statements.deleteKey.run(id)
+    this.statements.forget.run(historyId, origin, beforeMs)
+  }
+
+  forgotten(): readonly Forgotten[] {
+    return reading(() => this.statements.forgotten.all()).map((row) => ({
+      historyId: row['history'] as number,
+      origin: row['origin'] as number,
+      beforeMs: row['before_ms'] as number,
+    }))
   }
 
   addToJournal(sequence: number, writes: Uint8Array): void {

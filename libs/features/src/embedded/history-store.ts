@@ -2,9 +2,11 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { MeshError } from '@spillway/core'
 import type { HistoryEntry, HistoryRead, HistorySettings, HistoryStore, HistoryWrite, PackedHistory } from '../store.ts'
+import { DirtyKeys } from './dirty-keys.ts'
 import { HistoryDatabase } from './history-database.ts'
 import { decodeWrites, encodeWrites } from './journal.ts'
 import { KeyCache } from './key-cache.ts'
+import { KeyExpiry } from './key-expiry.ts'
 import { KeyHistory } from '../windows/key-history.ts'
 
 export interface EmbeddedHistoryStoreOptions {
@@ -27,13 +29,6 @@ export interface EmbeddedHistoryStoreOptions {
 }
 
 const defaultCacheBytes = 192 * 1024 * 1024
-/** A start reads the journal: 32 MiB are about a second. */
-const journalLimitBytes = 32 * 1024 * 1024
-/** Of the cache, at most so much waits to be packed; less than the half that a generation holds. */
-const mostDirty = 3 / 8
-/** One key is packed for so many entries appended: the journal then holds about that many entries a key in use. */
-const entriesPerPack = 32
-
 /**
  * Histories of one process in SQLite. An append is one journal row, written in one transaction with the packed values of a few keys that have waited longest:
  * every key's own row follows the journal at a steady pace, without a pause in which all are written, and the journal stays short.
@@ -42,24 +37,20 @@ const entriesPerPack = 32
 export class EmbeddedHistoryStore implements HistoryStore {
   readonly scope = 'process'
   private readonly options: EmbeddedHistoryStoreOptions
-  private readonly cacheBytes: number
   private readonly cache: KeyCache
   private database: HistoryDatabase | undefined
   private readonly historyIds = new Map<string, number>()
-  /** In the order in which they became dirty. */
-  private readonly dirty = new Set<KeyHistory>()
-  private dirtyBytes = 0
+  private readonly dirty: DirtyKeys
+  private readonly expiry: KeyExpiry
   /** Of the newest journal row. */
   private sequence = 0
-  /** All that the journal has taken since the start. */
-  private writtenBytes = 0
-  /** Entries appended since a key was last packed. */
-  private sincePack = 0
 
   constructor(options: EmbeddedHistoryStoreOptions) {
     this.options = options
-    this.cacheBytes = options.cacheBytes ?? defaultCacheBytes
-    this.cache = new KeyCache(this.cacheBytes)
+    const { cacheBytes = defaultCacheBytes } = options
+    this.cache = new KeyCache(cacheBytes)
+    this.dirty = new DirtyKeys(cacheBytes)
+    this.expiry = new KeyExpiry(this.cache)
   }
 
   /** @throws MeshError FAILED_PRECONDITION where the file cannot be opened, or belongs to another process */
@@ -67,11 +58,12 @@ export class EmbeddedHistoryStore implements HistoryStore {
   async start(_signal: AbortSignal): Promise<void> {
     if (this.options.path !== ':memory:') mkdirSync(dirname(this.options.path), { recursive: true })
     this.database = new HistoryDatabase(this.options.path, this.options.exclusive === true, this.commitsAreAsked)
+    this.expiry.start(this.database)
     for (const { sequence, bytes } of this.database.journal()) {
       this.sequence = sequence
       for (const { historyId, key, entries } of decodeWrites(bytes))
         this.apply(this.historyOf(this.database.settings(historyId), historyId, key), entries)
-      this.writtenBytes += bytes.byteLength
+      this.dirty.journalled(bytes.byteLength)
     }
   }
 
@@ -125,9 +117,10 @@ export class EmbeddedHistoryStore implements HistoryStore {
   // oxlint-disable-next-line typescript/require-await
   async read(reads: readonly HistoryRead[]): Promise<readonly (readonly PackedHistory[])[]> {
     const database = this.open()
-    return reads.map(({ history, keys }) => {
+    return reads.map(({ history, keys, owner }) => {
       const id = this.historyId(database, history)
-      return keys.map((key) => this.historyOf(history, id, key))
+      const origin = owner === undefined ? undefined : database.origin(owner.topic, owner.partition)
+      return keys.map((key) => this.historyOf(history, id, key, origin))
     })
   }
 
@@ -140,20 +133,24 @@ export class EmbeddedHistoryStore implements HistoryStore {
     const sequence = this.sequence + 1
     let entryCount = 0
     for (const { entries } of writes) entryCount += entries.length
-    const packed = this.waitingLongest(entryCount)
+    const packed = this.dirty.waitingLongest(entryCount)
     let rowIds: readonly number[] = []
+    let swept = (): void => {}
     database.transaction(() => {
       database.addToJournal(sequence, bytes)
       rowIds = packed.map((history) => database.put(history))
-      database.forgetJournal(this.neededFrom(packed, sequence) - 1)
+      database.forgetJournal(this.dirty.neededFrom(packed, sequence) - 1)
+      swept = this.expiry.sweep(database, packed.length)
     })
     // Only what is committed is remembered.
     this.sequence = sequence
-    this.markClean(packed, rowIds)
+    swept()
+    packed.forEach((history, index) => this.dirty.markClean(history, rowIds[index]!))
     writes.forEach(({ history, key, entries }, index) => {
       if (entries.length > 0) this.apply(this.historyOf(history, ids[index]!, key), entries)
     })
-    this.writtenBytes += bytes.byteLength
+    this.expiry.appended(writes)
+    this.dirty.journalled(bytes.byteLength)
   }
 
   private open(): HistoryDatabase {
@@ -166,15 +163,22 @@ export class EmbeddedHistoryStore implements HistoryStore {
     if (id === undefined) {
       id = database.historyId(history)
       this.historyIds.set(history.name, id)
+      this.expiry.keeps(id, history.retentionMs)
     }
     return id
   }
 
-  private historyOf(settings: HistorySettings, id: number, key: string): KeyHistory {
+  /** @param origin the partition that alone feeds the key, where that is known */
+  private historyOf(settings: HistorySettings, id: number, key: string, origin?: number): KeyHistory {
     const cached = this.cache.get(id, key)
-    if (cached !== undefined) return cached
+    if (cached !== undefined) {
+      // What the journal gave back came with the settings of before.
+      cached.settings = settings
+      return cached
+    }
     const history = new KeyHistory(settings, id, key, this.options.tileSize)
     this.open().load(history)
+    if (history.rowId === 0) history.forgottenBeforeMs = this.expiry.forgottenBeforeMs(id, origin)
     this.cache.put(history)
     return history
   }
@@ -183,44 +187,7 @@ export class EmbeddedHistoryStore implements HistoryStore {
     const before = history.bytes
     history.add(entries)
     const grown = history.bytes - before
-    if (history.dirtySince === 0) {
-      history.dirtySince = this.sequence
-      history.dirtyFromByte = this.writtenBytes
-      this.dirty.add(history)
-      this.dirtyBytes += history.bytes
-    } else this.dirtyBytes += grown
+    this.dirty.add(history, this.sequence, grown)
     if (grown > 0) this.cache.grew(grown)
-  }
-
-  /** The keys that this append packs: at a steady pace, and as many more as keep memory and the journal within their limits. */
-  private waitingLongest(entryCount: number): readonly KeyHistory[] {
-    const packed: KeyHistory[] = []
-    let { dirtyBytes } = this
-    this.sincePack += entryCount
-    for (const history of this.dirty) {
-      const journalBytes = this.writtenBytes - history.dirtyFromByte
-      if (this.sincePack < entriesPerPack && dirtyBytes <= this.cacheBytes * mostDirty && journalBytes <= journalLimitBytes) return packed
-      this.sincePack = Math.max(0, this.sincePack - entriesPerPack)
-      dirtyBytes -= history.bytes
-      packed.push(history)
-    }
-    this.sincePack = 0
-    return packed
-  }
-
-  /** The first journal row that is still needed when `packed`, the first of the dirty ones, have rows of their own. */
-  private neededFrom(packed: readonly KeyHistory[], otherwise: number): number {
-    let skip = packed.length
-    for (const history of this.dirty) if (skip-- <= 0) return history.dirtySince
-    return otherwise
-  }
-
-  private markClean(packed: readonly KeyHistory[], rowIds: readonly number[]): void {
-    packed.forEach((history, index) => {
-      history.rowId = rowIds[index]!
-      history.dirtySince = 0
-      this.dirtyBytes -= history.bytes
-      this.dirty.delete(history)
-    })
   }
 }

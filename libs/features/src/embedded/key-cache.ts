@@ -22,6 +22,11 @@ export class KeyCache {
     return older
   }
 
+  /** Without touching it. */
+  holds(historyId: number, key: string): boolean {
+    return this.young.get(historyId)?.has(key) === true || this.old.get(historyId)?.has(key) === true
+  }
+
   put(history: KeyHistory): void {
     const { historyId, key } = history
     let keys = this.young.get(historyId)

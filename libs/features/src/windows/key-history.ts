@@ -24,7 +24,11 @@ export class KeyHistory extends EntryColumns {
   dirtySince = 0
   /** How many bytes the journal had ever taken before that row. */
   dirtyFromByte = 0
-  readonly settings: HistorySettings
+  /** What it takes in memory, as those that are dirty were told. */
+  dirtyBytes = 0
+  /** Of a key that has no row: up to which time entries of it may have been forgotten. */
+  forgottenBeforeMs: number = -Infinity
+  settings: HistorySettings
   readonly historyId: number
   readonly key: string
   /** Entries at or before this may be dropped. */
