@@ -5,7 +5,7 @@ import { listed, wrong } from '../refusal.ts'
 import type { LookupColumnDefinition, LookupDefinition, LookupType } from './definition.ts'
 import type { LookupGroup, LookupOutput, LookupPlace, PlannedLookup } from './plan.ts'
 
-export function typeName(type: LookupType): string {
+function typeName(type: LookupType): string {
   return typeof type === 'string' ? type : `vector of ${type.vector}`
 }
 

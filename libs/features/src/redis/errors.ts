@@ -14,7 +14,8 @@ const codes: Readonly<Record<string, Code>> = {
 const advice: Readonly<Record<string, string>> = {
   NOAUTH: 'give the password in the url',
   WRONGPASS: 'check the user and the password in the url',
-  NOPERM: 'the user needs INFO, MGET, GET, SET, STRLEN, GETRANGE, APPEND, PEXPIRE, HGET, HSET, HLEN, HGETALL, EVAL and EVALSHA on its keys',
+  NOPERM:
+    'the user needs INFO, MGET, GET, SET, STRLEN, GETRANGE, APPEND, PEXPIRE, HGET, HSET, HLEN, HGETALL, EVAL and EVALSHA on its keys, and HMGET on those that are looked up',
   WRONGTYPE: 'something else writes keys with this prefix: give the store a prefix of its own',
   MOVED: 'this is a node of a cluster that does not have the keys: give the address of a single primary',
   CROSSSLOT: 'put a hash tag into the prefix, as in spillway:{fraud}:',
