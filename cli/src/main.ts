@@ -1,5 +1,6 @@
 import { MeshError } from '@spillway/core'
 import { Command, CommanderError } from 'commander'
+import { addBackfillCommand } from './commands/backfill.ts'
 import { addClientCommands } from './commands/client.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addFeaturesCommands } from './commands/features.ts'
@@ -17,6 +18,7 @@ addRunCommands(program)
 addValidateCommand(program)
 addClientCommands(program)
 addFeaturesCommands(program)
+addBackfillCommand(program)
 
 /** What its user can mend: a wrong file, option or address. */
 const userErrors: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'NOT_FOUND', 'PERMISSION_DENIED'])

@@ -3,6 +3,9 @@ import { MeshError } from '@spillway/core'
 import { EmbeddedHistoryStore } from '@spillway/features'
 import type { WorkFolder } from './work-folder.ts'
 
+/** The histories of keys in use are best all in memory: a batch run has it for little else. */
+export const cacheBytes: number = 1 << 30
+
 /**
  * The histories of a batch run. With a work folder they are committed with the run's checkpoint, at once: a run that is gone on with finds them as of
  * its positions, however much event time lies between two checkpoints. Without one they are in memory.

@@ -1,38 +1,17 @@
 import { ReplayBus, type ReplayProgress, type ReplaySink, type ReplaySource } from '@spillway/bus'
-import { type Component, MeshError, type Stage, systemClock } from '@spillway/core'
-import { createLookups, FeatureEngine } from '@spillway/features'
-import { compileGraph, MeshProcess, type Pipeline, type StageService } from '@spillway/mesh'
-import { preprocessingStages } from '@spillway/preprocessing'
-import { createMeshMetrics, type MeshMetrics, type Telemetry } from '@spillway/telemetry'
-import { BatchHistories } from './batch-histories.ts'
+import { type Component, MeshError } from '@spillway/core'
+import { BatchHistories, cacheBytes } from './batch-histories.ts'
+import { batchProcess, type BatchProcessOptions } from './batch-process.ts'
 import type { WorkFolder } from './work-folder.ts'
 
-/** The histories of keys in use are best all in memory: nothing else is. */
-const cacheBytes = 1 << 30
-
-export interface BatchRunOptions {
-  /** Its placement says which stages the run takes: those behind a topic link are left out. */
-  readonly pipeline: Pipeline
-  /** Where the pipeline file's relative paths start. */
-  readonly folder: string
-  readonly services: ReadonlySet<StageService>
+export interface BatchRunOptions extends BatchProcessOptions {
   /** One an input. */
   readonly sources: readonly ReplaySource[]
   readonly sink: ReplaySink
   /** Without one, the run is done at one go. */
   readonly work: WorkFolder | undefined
   readonly checkpointEveryMs: number
-  readonly telemetry: Telemetry
   readonly onProgress: (progress: ReplayProgress) => void
-  /** The stages behind preprocessing that the run takes. */
-  readonly otherStages?: (parts: BatchParts) => Promise<readonly Stage[]>
-}
-
-/** What further stages are made with; what they start is drained with the run. */
-export interface BatchParts {
-  readonly metrics: MeshMetrics
-  readonly signal: AbortSignal
-  begin<T extends Component>(component: T): Promise<T>
 }
 
 /** A pipeline over finite inputs: the code that serves, on a replay bus. Runs once. */
@@ -50,9 +29,14 @@ export class BatchRun {
    */
   async run(signal: AbortSignal): Promise<void> {
     const { work, sources, sink, pipeline, checkpointEveryMs, onProgress } = this.options
+    const begin = async <T extends Component>(component: T): Promise<T> => {
+      this.components.push(component)
+      await component.start(signal)
+      return component
+    }
     try {
       const histories = new BatchHistories(work, cacheBytes)
-      await this.begin(histories.store, signal)
+      await begin(histories.store)
       const bus = new ReplayBus({
         sources,
         sink,
@@ -61,40 +45,15 @@ export class BatchRun {
         onProgress,
         ...(histories.checkpoints && { checkpoints: histories.checkpoints }),
       })
-      await this.begin(bus, signal)
-      await this.begin(await this.process(bus, histories, signal), signal)
+      await begin(bus)
+      onProgress(bus.progress())
+      // The positions are stored with the histories: there is nothing that the mesh would have to hold against each other.
+      await begin(await batchProcess(this.options, { bus, store: histories.store, begin, signal }))
       await unlessAborted(bus.done(), signal)
     } finally {
       // The last started is drained first; the bus then takes its last checkpoint, with the histories still there.
       while (this.components.length > 0) await this.components.pop()!.drain()
     }
-  }
-
-  private async begin<T extends Component>(component: T, signal: AbortSignal): Promise<T> {
-    this.components.push(component)
-    await component.start(signal)
-    return component
-  }
-
-  private async process(bus: ReplayBus, { store }: BatchHistories, signal: AbortSignal): Promise<MeshProcess> {
-    const { pipeline, services, telemetry, folder, otherStages } = this.options
-    const metrics = createMeshMetrics(telemetry.registry)
-    const lookups = createLookups(pipeline.features, { folder, logger: telemetry.logger })
-    for (const lookup of lookups.values()) await this.begin(lookup, signal)
-    const stages = [...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store, lookups }))]
-    if (otherStages !== undefined)
-      stages.push(...(await otherStages({ metrics, signal, begin: (component) => this.begin(component, signal) })))
-    return new MeshProcess({
-      pipeline,
-      graph: compileGraph(pipeline),
-      services,
-      bus,
-      stages: new Map(stages.map((stage) => [stage.name, stage])),
-      peers: new Map(),
-      telemetry,
-      metrics,
-      clock: systemClock,
-    })
   }
 }
 

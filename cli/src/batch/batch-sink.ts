@@ -1,14 +1,14 @@
 import type { ReplayedSlice, ReplaySink, Write } from '@spillway/bus'
 import { MeshError } from '@spillway/core'
 import type { RejectedFile } from './rejected-file.ts'
-import type { RowOutput } from './row-output.ts'
+import type { BatchOutput } from './row-output.ts'
 import type { Counts, WorkFolder } from './work-folder.ts'
 
 /** Takes one topic's outputs of a slice. @returns what to add to the run's counts */
 export type WriteTaker = (write: Write) => Promise<Counts>
 
 export interface BatchSinkOptions {
-  readonly outputs: readonly RowOutput[]
+  readonly outputs: readonly BatchOutput[]
   /** By topic, what takes what is written to it; dead letters go to `rejected`. */
   readonly takers: ReadonlyMap<string, WriteTaker>
   readonly deadLetterTopic: string

@@ -38,7 +38,7 @@ export function keptFields({ fields, label }: ExportDefinition): readonly string
 }
 
 /** Frames of vectors as rows of the table. Counts `rows`, `outside` (of the range of event times) and `labelled`. */
-export function exportTaker(definition: ExportDefinition, output: RowOutput, labels: LabelIndex | undefined): WriteTaker {
+export function exportTaker(definition: ExportDefinition, output: RowOutput<TableRows>, labels: LabelIndex | undefined): WriteTaker {
   return async ({ records }: Write) => {
     const counts = { rows: 0, outside: 0, labelled: 0 }
     for (let record = 0; record < records.count; record++) {

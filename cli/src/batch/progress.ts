@@ -2,6 +2,13 @@ import type { ReplayProgress } from '@spillway/bus'
 
 const plainEveryMs = 5000
 
+export interface Progress {
+  /** Events answered, in all runs. */
+  readonly records: number
+  /** Of all that there is to do, 0 to 1. */
+  readonly share: number
+}
+
 /** Shows how far a batch run is, on standard error: a line that changes on a terminal, one every few seconds elsewhere. */
 export class ProgressLine {
   private readonly startedMs = performance.now()
@@ -10,20 +17,20 @@ export class ProgressLine {
   private first: { readonly records: number; readonly share: number } | undefined
   private shownMs = -Infinity
 
-  /** @param facts what else there is to be said, as `rows 1,000` */
-  show(progress: ReplayProgress, facts: readonly string[]): void {
+  /** The first call says where the run begins. @param facts what else there is to be said, as `rows 1,000` */
+  show({ records, share }: Progress, facts: readonly string[]): void {
     const nowMs = performance.now()
-    const share = shareOf(progress)
-    this.first ??= { records: progress.records, share }
+    if (this.first === undefined) {
+      this.first = { records, share }
+      if (share < 1) return
+    }
     if (!this.live && nowMs - this.shownMs < plainEveryMs && share < 1) return
     this.shownMs = nowMs
     const seconds = (nowMs - this.startedMs) / 1000
-    const rate = Math.round((progress.records - this.first.records) / Math.max(seconds, 0.001))
+    const rate = Math.round((records - this.first.records) / Math.max(seconds, 0.001))
     const gained = share - this.first.share
     const left = gained > 0 && share < 1 ? `, ${durationText((seconds / gained) * (1 - share))} left` : ''
-    const text = [`${(share * 100).toFixed(1)} %, ${numberText(progress.records)} events (${numberText(rate)}/s${left})`, ...facts].join(
-      ' | ',
-    )
+    const text = [`${(share * 100).toFixed(1)} %, ${numberText(records)} events (${numberText(rate)}/s${left})`, ...facts].join(' | ')
     process.stderr.write(this.live ? `\r\u001b[K${text}` : `${text}\n`)
   }
 
@@ -38,9 +45,9 @@ export class ProgressLine {
 }
 
 /** Of all partitions alike: how large each one is, is not known of files. */
-function shareOf({ partitions }: ReplayProgress): number {
-  if (partitions.length === 0) return 1
-  return partitions.reduce((sum, { share }) => sum + share, 0) / partitions.length
+export function replayProgress({ records, partitions }: ReplayProgress): Progress {
+  if (partitions.length === 0) return { records, share: 1 }
+  return { records, share: partitions.reduce((sum, { share }) => sum + share, 0) / partitions.length }
 }
 
 export function numberText(value: number): string {

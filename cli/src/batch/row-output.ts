@@ -1,11 +1,8 @@
-import { existsSync, rmSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, statSync } from 'node:fs'
 import { MeshError } from '@spillway/core'
-import { writeDescription } from '../tables/description.ts'
-import { joinParts } from '../tables/join-parts.ts'
 import { PartFiles, partPaths } from '../tables/part-files.ts'
-import { formatOfName, type TableFormat, type TableRows, type TableSchema, type TableWriter } from '../tables/table.ts'
-import { tableWriter } from '../tables/write-table.ts'
+import type { RowFormat } from '../tables/row-format.ts'
+import { formatOfName, type RowWriter, type TableFormat } from '../tables/table.ts'
 
 /** Where a batch run's rows go: one file, or a folder of part files. */
 export interface RowTarget {
@@ -28,51 +25,57 @@ export function rowTarget(path: string, format: TableFormat | undefined): RowTar
   return { path, kind: 'file', format: named }
 }
 
-/** Takes rows between checkpoints, as `ReplaySink` describes them, and puts them at their place at the end. */
-export interface RowOutput {
-  resume(checkpoint: number): void
-  write(rows: TableRows): Promise<void>
-  flush(checkpoint: number): Promise<void>
-  /** After the last checkpoint. @param rowCount of the whole table */
-  finish(rowCount: number): Promise<void>
-  /** Takes back what no checkpoint holds. */
-  abandon(): Promise<void>
-}
-
-/** @param partsFolder where parts of a single file wait until it is made of them; without one, the file is written as the rows come, in one run or not at all */
-export function rowOutput(target: RowTarget, schema: TableSchema, partsFolder: string | undefined): RowOutput {
-  if (target.kind === 'folder') return new FolderOutput(target, schema)
-  return partsFolder === undefined ? new FileOutput(target, schema) : new JoinedOutput(target, schema, partsFolder)
-}
-
 /** @throws MeshError FAILED_PRECONDITION where a run that begins would mix its rows with another's */
-export function checkUnused({ path, kind }: RowTarget): void {
-  if (kind === 'folder' && partPaths(path).length > 0)
+export function checkUnused(folder: string): void {
+  if (partPaths(folder).length > 0)
     throw new MeshError(
       'FAILED_PRECONDITION',
-      `${path} holds part files of another run: give this one a folder of its own, or delete them`,
+      `${folder} holds part files of another run: give this one a folder of its own, or delete them`,
       {
         field: '--out',
       },
     )
 }
 
-class FolderOutput implements RowOutput {
-  private readonly target: RowTarget
-  private readonly schema: TableSchema
-  private readonly parts: PartFiles
+/** What a sink does with an output between and after checkpoints, as `ReplaySink` describes it. */
+export interface BatchOutput {
+  resume(checkpoint: number): void
+  flush(checkpoint: number): Promise<void>
+  /** After the last checkpoint: everything to its place. @param rowCount of all of it */
+  finish(rowCount: number): Promise<void>
+  /** Takes back what no checkpoint holds. */
+  abandon(): Promise<void>
+}
 
-  constructor(target: RowTarget, schema: TableSchema) {
-    this.target = target
-    this.schema = schema
-    this.parts = new PartFiles(target.path, target.format, schema)
+export interface RowOutput<Rows> extends BatchOutput {
+  write(rows: Rows): Promise<void>
+}
+
+/** @param partsFolder where parts of a single file wait until it is made of them; without one, the file is written as the rows come, in one run or not at all */
+export function rowOutput<Rows>(target: RowTarget, format: RowFormat<Rows>, partsFolder: string | undefined): RowOutput<Rows> {
+  const { path } = target
+  if (target.kind === 'folder') return new PartsOutput(path, format, (rowCount) => Promise.resolve(format.describe(path, rowCount)))
+  if (partsFolder === undefined) return new FileOutput(path, format)
+  return new PartsOutput(partsFolder, format, async (rowCount) => {
+    await format.join(partPaths(partsFolder), path)
+    if (format.extension !== 'parquet') format.describe(path, rowCount)
+  })
+}
+
+class PartsOutput<Rows> implements RowOutput<Rows> {
+  private readonly parts: PartFiles<Rows>
+  private readonly atEnd: (rowCount: number) => Promise<void>
+
+  constructor(folder: string, format: RowFormat<Rows>, atEnd: (rowCount: number) => Promise<void>) {
+    this.parts = new PartFiles(folder, format)
+    this.atEnd = atEnd
   }
 
   resume(checkpoint: number): void {
     this.parts.resume(checkpoint)
   }
 
-  write(rows: TableRows): Promise<void> {
+  write(rows: Rows): Promise<void> {
     return this.parts.write(rows)
   }
 
@@ -81,8 +84,7 @@ class FolderOutput implements RowOutput {
   }
 
   finish(rowCount: number): Promise<void> {
-    writeDescription(this.target.path, this.schema, rowCount)
-    return Promise.resolve()
+    return this.atEnd(rowCount)
   }
 
   abandon(): Promise<void> {
@@ -90,56 +92,21 @@ class FolderOutput implements RowOutput {
   }
 }
 
-class JoinedOutput implements RowOutput {
-  private readonly target: RowTarget
-  private readonly schema: TableSchema
-  private readonly parts: PartFiles
+class FileOutput<Rows> implements RowOutput<Rows> {
+  private readonly path: string
+  private readonly format: RowFormat<Rows>
+  private readonly writer: RowWriter<Rows>
 
-  constructor(target: RowTarget, schema: TableSchema, partsFolder: string) {
-    this.target = target
-    this.schema = schema
-    this.parts = new PartFiles(join(partsFolder), target.format, schema)
-  }
-
-  resume(checkpoint: number): void {
-    this.parts.resume(checkpoint)
-  }
-
-  write(rows: TableRows): Promise<void> {
-    return this.parts.write(rows)
-  }
-
-  flush(checkpoint: number): Promise<void> {
-    return this.parts.flush(checkpoint)
-  }
-
-  async finish(rowCount: number): Promise<void> {
-    const { path, format } = this.target
-    await joinParts(partPaths(this.parts.folder), path, format, this.schema)
-    if (format !== 'parquet') writeDescription(path, this.schema, rowCount)
-    rmSync(this.parts.folder, { recursive: true })
-  }
-
-  abandon(): Promise<void> {
-    return this.parts.abandon()
-  }
-}
-
-class FileOutput implements RowOutput {
-  private readonly target: RowTarget
-  private readonly schema: TableSchema
-  private readonly writer: TableWriter
-
-  constructor(target: RowTarget, schema: TableSchema) {
-    this.target = target
-    this.schema = schema
-    this.writer = tableWriter(target.path, target.format, schema)
+  constructor(path: string, format: RowFormat<Rows>) {
+    this.path = path
+    this.format = format
+    this.writer = format.open(path)
   }
 
   resume(): void {}
 
-  write(rows: TableRows): Promise<void> {
-    return rows.rowCount === 0 ? Promise.resolve() : this.writer.write(rows)
+  write(rows: Rows): Promise<void> {
+    return this.format.count(rows) === 0 ? Promise.resolve() : this.writer.write(rows)
   }
 
   flush(): Promise<void> {
@@ -148,7 +115,7 @@ class FileOutput implements RowOutput {
 
   async finish(rowCount: number): Promise<void> {
     await this.writer.finish()
-    if (this.target.format !== 'parquet') writeDescription(this.target.path, this.schema, rowCount)
+    if (this.format.extension !== 'parquet') this.format.describe(this.path, rowCount)
   }
 
   abandon(): Promise<void> {

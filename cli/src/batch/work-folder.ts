@@ -82,7 +82,7 @@ export class WorkFolder {
   /** Nothing but what a run keeps here. */
   private clear(): void {
     for (const name of readdirSync(this.path))
-      if (/^(histories\.db.*|positions\.lock.*|counts-\d+\.json|labels\.json|.*\.parts|\..*\.partial)$/.test(name))
+      if (/^(histories\.db.*|positions\.lock.*|counts-\d+\.json|(labels|ends|done)\.json|.*\.parts|\..*\.partial)$/.test(name))
         rmSync(join(this.path, name), { recursive: true })
   }
 

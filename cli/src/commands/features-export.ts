@@ -11,15 +11,15 @@ import { batchTelemetry } from '../batch/batch-telemetry.ts'
 import { type ExportDefinition, exportSchema, exportTaker, keptFields } from '../batch/export.ts'
 import { type BatchInputs, openInputs, parseInputs } from '../batch/inputs.ts'
 import { type LabelDefinition, labelDefinition, LabelIndex } from '../batch/label-index.ts'
-import { numberText, ProgressLine } from '../batch/progress.ts'
+import { numberText, ProgressLine, replayProgress } from '../batch/progress.ts'
 import { RejectedFile } from '../batch/rejected-file.ts'
 import { checkUnused, rowOutput, rowTarget } from '../batch/row-output.ts'
 import { untilStopped } from '../batch/stop.ts'
 import { WorkFolder } from '../batch/work-folder.ts'
-import type { TableFormat } from '../tables/table.ts'
+import { tableRowFormat } from '../tables/row-format.ts'
 import { type BatchFlags, addBatchOptions, commaSeparated, sourceDescription } from './batch-flags.ts'
 import { parseTime } from '../batch/parse-time.ts'
-import { parseFormat } from '../tables/table.ts'
+import { parseFormat, type TableFormat } from '../tables/table.ts'
 
 interface ExportFlags extends BatchFlags {
   readonly out: string
@@ -72,14 +72,14 @@ async function runExport(flags: ExportFlags, signal: AbortSignal): Promise<void>
   const target = rowTarget(flags.out, flags.format)
   const schema = exportSchema(definition, metadataOf(flags, pipeline))
   const work = flags.work === undefined ? undefined : new WorkFolder(flags.work, describeRun(flags, pipeline))
-  if (work?.resumed !== true) checkUnused(target)
+  if (work?.resumed !== true && target.kind === 'folder') checkUnused(target.path)
   const telemetry = batchTelemetry(flags.logLevel)
   let inputs: BatchInputs | undefined
   try {
     const exported = exportedPipeline(definition, address.kind === 'files')
     inputs = await openInputs(address, exported, telemetry, signal)
     const labels = definition.label && (await readLabels(definition.label, inputs, work, signal))
-    const output = rowOutput(target, schema, work?.partsPath('rows'))
+    const output = rowOutput(target, tableRowFormat(target.format, schema), work?.partsPath('rows'))
     const sink = new BatchSink({
       outputs: [output],
       takers: new Map([[exported.topicOf('features'), exportTaker(definition, output, labels)]]),
@@ -122,7 +122,7 @@ async function replay({ flags, exported, inputs, sink, work, telemetry, signal, 
     work,
     checkpointEveryMs: flags.checkpointEvery,
     telemetry,
-    onProgress: (state) => progress.show(state, facts()),
+    onProgress: (state) => progress.show(replayProgress(state), facts()),
   })
   try {
     await run.run(signal)

@@ -6,11 +6,16 @@ import type { ColumnKind, ColumnValues, TableFormat, TableSchema } from './table
 import { tableWriter } from './write-table.ts'
 
 /** Makes one file of part files that were written with the same schema, in their order. Parts stay. */
-export async function joinParts(parts: readonly string[], path: string, format: TableFormat, schema: TableSchema): Promise<void> {
+export async function joinTables(parts: readonly string[], path: string, format: TableFormat, schema: TableSchema): Promise<void> {
   if (format === 'parquet') return joinParquet(parts, path, schema)
   if (parts.length === 0) return tableWriter(path, format, schema).finish()
+  concatenate(parts, path, format === 'csv')
+}
+
+/** @param headed whether each part begins with a line that names the columns */
+export function concatenate(parts: readonly string[], path: string, headed: boolean): void {
   const file = new FinalFile(path)
-  parts.forEach((part, index) => copyInto(file, part, format === 'csv' && index > 0))
+  parts.forEach((part, index) => copyInto(file, part, headed && index > 0))
   file.finish()
 }
 

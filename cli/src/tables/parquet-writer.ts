@@ -34,7 +34,6 @@ export class ParquetTableWriter implements TableWriter {
   private waiting: TableRows[] = []
   private waitingRows = 0
   private waitingTextBytes = 0
-  private written = 0
 
   constructor(path: string, schema: TableSchema) {
     this.schema = schema
@@ -46,10 +45,6 @@ export class ParquetTableWriter implements TableWriter {
       kvMetadata,
       createdBy: 'spillway (hyparquet-writer)',
     })
-  }
-
-  get rowCount(): number {
-    return this.written + this.waitingRows
   }
 
   write(rows: TableRows): Promise<void> {
@@ -87,7 +82,6 @@ export class ParquetTableWriter implements TableWriter {
       ),
     }))
     void this.parquet.write({ columnData, rowGroupSize: this.waitingRows })
-    this.written += this.waitingRows
     this.waiting = []
     this.waitingRows = 0
     this.waitingTextBytes = 0

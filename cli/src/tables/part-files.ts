@@ -1,24 +1,22 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { syncFolder } from './final-file.ts'
-import type { TableFormat, TableRows, TableSchema, TableWriter } from './table.ts'
-import { tableWriter } from './write-table.ts'
+import type { RowFormat } from './row-format.ts'
+import type { RowWriter } from './table.ts'
 
 /**
- * A table in a folder, a file a checkpoint: `part-00003.parquet` holds exactly the rows between the second checkpoint and the third. So what a
+ * Rows in a folder, a file a checkpoint: `part-00003.parquet` holds exactly the rows between the second checkpoint and the third. So what a
  * run has to take back after it was killed are whole files. A checkpoint without rows has no file.
  */
-export class PartFiles {
+export class PartFiles<Rows> {
   readonly folder: string
-  private readonly format: TableFormat
-  private readonly schema: TableSchema
+  private readonly format: RowFormat<Rows>
   private next = 1
-  private part: TableWriter | undefined
+  private part: RowWriter<Rows> | undefined
 
-  constructor(folder: string, format: TableFormat, schema: TableSchema) {
+  constructor(folder: string, format: RowFormat<Rows>) {
     this.folder = folder
     this.format = format
-    this.schema = schema
   }
 
   /** Removes what belongs to later checkpoints. */
@@ -32,9 +30,9 @@ export class PartFiles {
     this.next = checkpoint + 1
   }
 
-  async write(rows: TableRows): Promise<void> {
-    if (rows.rowCount === 0) return
-    this.part ??= tableWriter(join(this.folder, this.nameOf(this.next)), this.format, this.schema)
+  async write(rows: Rows): Promise<void> {
+    if (this.format.count(rows) === 0) return
+    this.part ??= this.format.open(join(this.folder, this.nameOf(this.next)))
     await this.part.write(rows)
   }
 
@@ -54,7 +52,7 @@ export class PartFiles {
   }
 
   private nameOf(checkpoint: number): string {
-    return `part-${String(checkpoint).padStart(5, '0')}.${this.format}`
+    return `part-${String(checkpoint).padStart(5, '0')}.${this.format.extension}`
   }
 }
 

@@ -37,16 +37,17 @@ export interface TableRows {
   readonly columns: readonly ColumnValues[]
 }
 
-/** Takes a table's rows, in order. Nothing is at its final place before `finish`. */
-export interface TableWriter {
-  readonly rowCount: number
+/** Takes a file's rows, in order. Nothing is at its final place before `finish`. */
+export interface RowWriter<Rows> {
   /** Resolves when more may come. */
-  write(rows: TableRows): Promise<void>
+  write(rows: Rows): Promise<void>
   /** Resolves when all rows are on the disk, at their final place. */
   finish(): Promise<void>
   /** Leaves nothing behind. */
   abandon(): Promise<void>
 }
+
+export type TableWriter = RowWriter<TableRows>
 
 export const tableFormats = ['parquet', 'csv', 'ndjson'] as const
 export type TableFormat = (typeof tableFormats)[number]

@@ -5,7 +5,6 @@ import { csvText, jsonValue } from './text-value.ts'
 
 /** A table as one text file: what `format` makes of each batch, behind `head`. */
 class TextTableWriter implements TableWriter {
-  rowCount = 0
   private readonly file: FinalFile
   private readonly format: (rows: TableRows) => string
 
@@ -17,7 +16,6 @@ class TextTableWriter implements TableWriter {
 
   write(rows: TableRows): Promise<void> {
     this.file.append(Buffer.from(this.format(rows)))
-    this.rowCount += rows.rowCount
     return Promise.resolve()
   }
 

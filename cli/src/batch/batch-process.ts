@@ -1,0 +1,56 @@
+import type { Bus } from '@spillway/bus'
+import { type Component, type Stage, systemClock } from '@spillway/core'
+import { createLookups, FeatureEngine, type HistoryStore } from '@spillway/features'
+import { compileGraph, MeshProcess, type Pipeline, type StageService } from '@spillway/mesh'
+import { preprocessingStages } from '@spillway/preprocessing'
+import { createMeshMetrics, type MeshMetrics, type Telemetry } from '@spillway/telemetry'
+
+export interface BatchProcessOptions {
+  /** Its placement says which stages the run takes: those behind a topic link are left out. */
+  readonly pipeline: Pipeline
+  /** Where the pipeline file's relative paths start. */
+  readonly folder: string
+  readonly services: ReadonlySet<StageService>
+  readonly telemetry: Telemetry
+  /** The stages behind preprocessing that the run takes. */
+  readonly otherStages?: (parts: BatchParts) => Promise<readonly Stage[]>
+}
+
+/** What stages are made with; what they begin is drained with the run. */
+export interface BatchParts {
+  readonly metrics: MeshMetrics
+  readonly signal: AbortSignal
+  begin<T extends Component>(component: T): Promise<T>
+}
+
+export interface BatchProcessParts {
+  readonly bus: Bus
+  readonly store: HistoryStore
+  /** The store again, where the bus's positions and its histories are apart, so that one may be without the other. */
+  readonly histories?: HistoryStore
+  readonly signal: AbortSignal
+  begin<T extends Component>(component: T): Promise<T>
+}
+
+/** The process of a batch run, not started. */
+export async function batchProcess(options: BatchProcessOptions, parts: BatchProcessParts): Promise<MeshProcess> {
+  const { pipeline, services, telemetry, folder, otherStages } = options
+  const { bus, store, histories, signal, begin } = parts
+  const metrics = createMeshMetrics(telemetry.registry)
+  const lookups = createLookups(pipeline.features, { folder, logger: telemetry.logger })
+  for (const lookup of lookups.values()) await begin(lookup)
+  const stages = [...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store, lookups }))]
+  if (otherStages !== undefined) stages.push(...(await otherStages({ metrics, signal, begin })))
+  return new MeshProcess({
+    pipeline,
+    graph: compileGraph(pipeline),
+    services,
+    bus,
+    stages: new Map(stages.map((stage) => [stage.name, stage])),
+    ...(histories && { histories }),
+    peers: new Map(),
+    telemetry,
+    metrics,
+    clock: systemClock,
+  })
+}
