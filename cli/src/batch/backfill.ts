@@ -52,8 +52,8 @@ export function withoutDeadlines(slice: Slice): Slice {
   return { ...slice, records: { ...slice.records, headers: headers.map((own) => own && withoutDeadline(own)) } }
 }
 
-function withoutDeadline({ [deadlineHeader]: _, ...others }: RecordHeaders): RecordHeaders {
-  return others
+function withoutDeadline(headers: RecordHeaders): RecordHeaders {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => name !== deadlineHeader))
 }
 
 /** A source whose events have no deadline. */

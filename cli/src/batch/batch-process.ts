@@ -16,11 +16,14 @@ export interface BatchProcessOptions {
   readonly otherStages?: (parts: BatchParts) => Promise<readonly Stage[]>
 }
 
+/** Starts a component, to be drained with the run. */
+export type Begin = <T extends Component>(component: T) => Promise<T>
+
 /** What stages are made with; what they begin is drained with the run. */
 export interface BatchParts {
   readonly metrics: MeshMetrics
   readonly signal: AbortSignal
-  begin<T extends Component>(component: T): Promise<T>
+  readonly begin: Begin
 }
 
 export interface BatchProcessParts {
@@ -29,7 +32,7 @@ export interface BatchProcessParts {
   /** The store again, where the bus's positions and its histories are apart, so that one may be without the other. */
   readonly histories?: HistoryStore
   readonly signal: AbortSignal
-  begin<T extends Component>(component: T): Promise<T>
+  readonly begin: Begin
 }
 
 /** The process of a batch run, not started. */
