@@ -20,9 +20,8 @@ export interface FeatureStoreOptions {
  */
 export function featureStore({ pipeline, store, bus, dataPath, logger }: FeatureStoreOptions): HistoryStore {
   if (store.kind === 'redis') return new RedisHistoryStore({ url: store.url, prefix: `spillway:{${pipeline}}:`, logger })
-  const busPath = bus.kind === 'embedded' ? resolve(bus.path) : undefined
-  const path = store.path ?? busPath ?? join(dataPath, `${pipeline}.features.db`)
-  const shared = busPath !== undefined && resolve(path) === busPath
+  const path = store.path ?? (bus.kind === 'embedded' ? bus.path : join(dataPath, `${pipeline}.features.db`))
+  const shared = bus.kind === 'embedded' && resolve(path) === resolve(bus.path)
   mkdirSync(dirname(path), { recursive: true })
   return new EmbeddedHistoryStore(shared ? { path } : { path, exclusive: true })
 }

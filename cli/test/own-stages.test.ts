@@ -166,7 +166,7 @@ describe('stages of one’s own', () => {
     const logged = (await read(bus, 'own.feature-log', 2)).map(({ value }) => decodeFrame(value))
     const pipeline = await loadPipeline(join(folder, 'pipeline.yaml'))
     for (const { batch, info } of logged) {
-      expect(info).toMatchObject({ release: 'r7', schema: pipeline.featureHash })
+      expect(info).toMatchObject({ release: 'r7', schema: pipeline.features.hash })
       expect([batch.meta.ids, [...batch.columns.keys()], batch.meta.keys]).toEqual([['1'], ['features'], ['de']])
       expect(batch.columns.get('features')).toMatchObject({ datatype: 'FP32', shape: [1, 2], data: Float32Array.of(25, 0.2) })
     }

@@ -1,6 +1,8 @@
+import { readFile } from 'node:fs/promises'
 import { relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { MeshError } from '@spillway/core'
+import { type CompileOptions, fileRequests, moduleRequests, parseStatistics } from '@spillway/features'
 import type { PipelineDefinition } from './pipeline-schema.ts'
 import { asStageModule, type StageModule } from './stage-module.ts'
 
@@ -8,44 +10,86 @@ import { asStageModule, type StageModule } from './stage-module.ts'
 export interface Attachments {
   /** One an entry of `stages:`. */
   readonly stages: readonly StageModule[]
+  /** The features' modules and files of words by their paths, and their statistics. */
+  readonly features: Pick<CompileOptions, 'modules' | 'files' | 'statistics'>
+  /** The statistics are still to be fitted. */
+  readonly unfitted: boolean
 }
 
-/** @throws MeshError INVALID_ARGUMENT whose `field` is the path in the file */
-export async function loadAttachments(definition: PipelineDefinition, folder: string): Promise<Attachments> {
+/**
+ * @param unfitted where statistics are still to be made: their file is not read
+ * @throws MeshError INVALID_ARGUMENT whose `field` is the path in the file
+ */
+export async function loadAttachments(definition: PipelineDefinition, folder: string, unfitted: boolean): Promise<Attachments> {
   const stages: StageModule[] = []
   for (const [index, { module, export: name }] of definition.stages.entries()) {
-    const exported = await loadExport(folder, module, name, `stages[${index}]`)
-    stages.push(asStageModule(exported, `export "${name}" of ${module}`, `stages[${index}].module`))
+    const exports = await importModule(folder, module, `stages[${index}].module`)
+    if (!Object.hasOwn(exports, name))
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        `${module} exports no "${name}": it exports ${Object.keys(exports).join(', ') || 'nothing'}`,
+        {
+          field: name === 'default' ? `stages[${index}].module` : `stages[${index}].export`,
+        },
+      )
+    stages.push(asStageModule(exports[name], `export "${name}" of ${module}`, `stages[${index}].module`))
   }
-  return { stages }
+  return { stages, features: await loadForFeatures(definition.features, folder, unfitted), unfitted }
 }
 
 /** For a file that names nothing outside of itself. @throws MeshError INVALID_ARGUMENT where it does */
-export function nothingAttached(definition: PipelineDefinition): Attachments {
-  if (definition.stages.length > 0)
-    throw new MeshError('INVALID_ARGUMENT', 'its modules are loaded from the file alone: use loadPipeline', { field: 'stages' })
-  return { stages: [] }
+export function nothingAttached({ stages, features }: PipelineDefinition): Attachments {
+  const named = [
+    ...(stages.length > 0 ? ['stages'] : []),
+    ...(features?.statistics === undefined ? [] : ['features.statistics']),
+    ...(moduleRequests(features).length + fileRequests(features).length > 0 ? ['features.columns'] : []),
+  ]
+  if (named.length > 0)
+    throw new MeshError('INVALID_ARGUMENT', 'it names other files, which are only read beside a pipeline file: use loadPipeline', {
+      field: named[0]!,
+    })
+  return { stages: [], features: {}, unfitted: false }
 }
 
-/** @param at path of the setting in the file, which has `module` and `export` */
-async function loadExport(folder: string, module: string, name: string, at: string): Promise<unknown> {
-  const path = resolve(folder, module)
-  let exports: Readonly<Record<string, unknown>>
+async function loadForFeatures(
+  features: PipelineDefinition['features'],
+  folder: string,
+  unfitted: boolean,
+): Promise<Attachments['features']> {
+  const modules = new Map<string, Readonly<Record<string, unknown>>>()
+  for (const module of moduleRequests(features)) {
+    const column = Object.entries(features!.columns).find(([, definition]) => definition.module === module)![0]
+    modules.set(module, await importModule(folder, module, `features.columns.${column}.module`))
+  }
+  const files = new Map<string, string>()
+  for (const file of fileRequests(features)) files.set(file, await readText(folder, file, 'features.columns'))
+  if (unfitted || features?.statistics === undefined) return { modules, files }
+  const text = await readText(folder, features.statistics, 'features.statistics')
   try {
-    exports = (await import(pathToFileURL(path).href)) as Readonly<Record<string, unknown>>
+    return { modules, files, statistics: parseStatistics(text, features.statistics) }
   } catch (error) {
-    throw new MeshError('INVALID_ARGUMENT', `${relative('', path)} cannot be loaded: ${firstLine(error)}`, {
-      field: `${at}.module`,
-      cause: error,
-    })
+    throw new MeshError('INVALID_ARGUMENT', MeshError.from(error).message, { field: 'features.statistics', cause: error })
   }
-  if (!Object.hasOwn(exports, name)) {
-    const known = Object.keys(exports)
-    throw new MeshError('INVALID_ARGUMENT', `${module} exports no "${name}": it exports ${known.join(', ') || 'nothing'}`, {
-      field: name === 'default' ? `${at}.module` : `${at}.export`,
-    })
+}
+
+/** @param field path in the pipeline file, for messages */
+async function readText(folder: string, file: string, field: string): Promise<string> {
+  try {
+    return await readFile(resolve(folder, file), 'utf8')
+  } catch (error) {
+    const hint = field === 'features.statistics' ? ': make it with "spillway features fit"' : ''
+    throw new MeshError('INVALID_ARGUMENT', `${file} cannot be read: ${firstLine(error)}${hint}`, { field, cause: error })
   }
-  return exports[name]
+}
+
+/** @param field path in the pipeline file, for messages */
+async function importModule(folder: string, module: string, field: string): Promise<Readonly<Record<string, unknown>>> {
+  const path = resolve(folder, module)
+  try {
+    return (await import(pathToFileURL(path).href)) as Readonly<Record<string, unknown>>
+  } catch (error) {
+    throw new MeshError('INVALID_ARGUMENT', `${relative('', path)} cannot be loaded: ${firstLine(error)}`, { field, cause: error })
+  }
 }
 
 function firstLine(error: unknown): string {

@@ -117,7 +117,7 @@ export class MeshProcess implements Component {
   private makeCallLog(): CallLog | undefined {
     const { pipeline, bus, telemetry, metrics } = this.options
     if (pipeline.featureLog?.calls !== true || !this.hosted.has(featureLogStage)) return undefined
-    const frame = { schema: pipeline.featureHash, release: pipeline.release, target: featureLogStage }
+    const frame = { schema: pipeline.features.hash, release: pipeline.release, target: featureLogStage }
     return new CallLog({ bus, topic: pipeline.featureLog.topic, frame, logger: telemetry.logger, metrics })
   }
 
@@ -190,6 +190,6 @@ function sinkOf(edge: Edge, pipeline: Pipeline): Sink {
     case 'alerts':
       return { kind: 'events', type: `spillway.${pipeline.name}.alert`, answers: false }
     case 'log':
-      return { kind: 'frames', schema: pipeline.featureHash, answers: false }
+      return { kind: 'frames', schema: pipeline.features.hash, answers: false }
   }
 }

@@ -7,8 +7,13 @@ import { loadAttachments, nothingAttached } from './attachments.ts'
 import { compilePipeline, type Pipeline } from './pipeline.ts'
 import { type PipelineDefinition, pipelineSchema } from './pipeline-schema.ts'
 
+export interface LoadOptions {
+  /** To fit statistics: their file is not read, and the pipeline has no vector yet, see `FeaturePlan.unfitted`. */
+  readonly unfitted?: boolean
+}
+
 /** Reads, checks and compiles a pipeline file, with the modules and files that it names. @throws MeshError INVALID_ARGUMENT naming file, line, path and what would be right. */
-export async function loadPipeline(path: string): Promise<Pipeline> {
+export async function loadPipeline(path: string, options: LoadOptions = {}): Promise<Pipeline> {
   let source: string
   try {
     source = await readFile(path, 'utf8')
@@ -17,7 +22,7 @@ export async function loadPipeline(path: string): Promise<Pipeline> {
   }
   const file = new PipelineFile(source, path)
   try {
-    return compilePipeline(file.definition, file.folder, await loadAttachments(file.definition, file.folder))
+    return compilePipeline(file.definition, file.folder, await loadAttachments(file.definition, file.folder, options.unfitted ?? false))
   } catch (error) {
     throw file.located(error)
   }

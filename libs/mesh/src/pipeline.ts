@@ -1,7 +1,14 @@
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { MeshError } from '@spillway/core'
-import { compileFeatures, type FeatureInput, type FeaturePlan } from '@spillway/features'
+import {
+  compileFeatures,
+  type CompileOptions,
+  type FeatureInput,
+  type FeaturePlan,
+  type FeaturesDefinition,
+  StatisticsFitter,
+} from '@spillway/features'
 import type { CascadeDefinition } from '@spillway/cascade'
 import type { InputDefinition } from '@spillway/wire'
 import type { Attachments } from './attachments.ts'
@@ -15,6 +22,8 @@ export interface Pipeline {
   readonly partitions: number
   readonly inputs: ReadonlyMap<string, PipelineInput>
   readonly features: FeaturePlan
+  /** What `features` was compiled from: to fit its statistics to rows. */
+  readonly featureSource: FeatureSource
   readonly cascade: CascadeDefinition
   /** `features`: elements of the vector that predictions show. */
   readonly predictions: { readonly topic: string; readonly include: readonly string[]; readonly features: readonly VectorElement[] }
@@ -40,8 +49,6 @@ export interface Pipeline {
   readonly retention: { readonly ageMs: number | undefined; readonly bytes: number | undefined }
   /** Hash of what the rows between stages mean: the inputs' fields, the features, what predictions repeat. Frames carry it. */
   readonly schemaHash: string
-  /** Hash of how vectors are made; frames of the feature log carry it. */
-  readonly featureHash: string
   topicOf(link: string): string
   groupOf(segment: string): string
 }
@@ -52,6 +59,13 @@ export interface PipelineInput {
   /** Whether its events are answered; otherwise they only feed histories. */
   readonly predict: boolean
   readonly definition: InputDefinition
+}
+
+export interface FeatureSource {
+  /** Absent where the file has no such section. */
+  readonly definition?: FeaturesDefinition
+  readonly inputs: ReadonlyMap<string, FeatureInput>
+  readonly options: CompileOptions
 }
 
 export interface VectorElement {
@@ -80,7 +94,12 @@ export function compilePipeline(definition: PipelineDefinition, folder: string, 
   checkNeeds(stages, predicting)
   const { maxSkew: givenSkew } = definition.alignment
   const skew = givenSkew === undefined ? {} : { maxSkewMs: givenSkew }
-  const features = within('features', () => compileFeatures(definition.features, featureInputs(inputs, stages), skew))
+  const featureSource: FeatureSource = {
+    ...(definition.features && { definition: definition.features }),
+    inputs: featureInputs(inputs, stages),
+    options: { ...attached.features, ...skew },
+  }
+  const features = within('features', () => (attached.unfitted ? unfitted(featureSource) : fitted(featureSource)))
   const { pipeline: name, placement } = definition
   return {
     name,
@@ -88,6 +107,7 @@ export function compilePipeline(definition: PipelineDefinition, folder: string, 
     partitions: definition.partitions,
     inputs,
     features,
+    featureSource,
     cascade: definition.cascade,
     predictions: { ...definition.outputs.predictions, features: shownFeatures(definition, features) },
     alerts: definition.outputs.alerts,
@@ -105,7 +125,7 @@ export function compilePipeline(definition: PipelineDefinition, folder: string, 
     retention: { ageMs: definition.retention.age, bytes: definition.retention.bytes },
     schemaHash: hashOf([
       Object.entries(definition.inputs).map(([input, { fields }]) => [input, fields]),
-      definition.features ?? null,
+      features.hash,
       definition.outputs.predictions.include,
       ...(stages.length === 0
         ? []
@@ -120,10 +140,19 @@ export function compilePipeline(definition: PipelineDefinition, folder: string, 
             ]),
           ]),
     ]),
-    featureHash: hashOf([definition.features ?? null, features.vector.names]),
     topicOf: (link) => definition.topics[link] ?? `${name}.${link}`,
     groupOf: (segment) => definition.groups[segment] ?? `${name}.${segment}`,
   }
+}
+
+function fitted({ definition, inputs, options }: FeatureSource): FeaturePlan {
+  return compileFeatures(definition, inputs, options)
+}
+
+function unfitted({ definition, inputs, options }: FeatureSource): FeaturePlan {
+  if (definition === undefined)
+    throw new MeshError('INVALID_ARGUMENT', 'the file has no features, so there is nothing to fit', { field: 'vector' })
+  return new StatisticsFitter(definition, inputs, options).plan
 }
 
 function wrong(field: string, message: string): MeshError {
@@ -167,7 +196,8 @@ function featureLogTopic({ pipeline, featureLog }: PipelineDefinition): string {
   return featureLog?.topic ?? `${pipeline}.feature-log`
 }
 
-function shownFeatures(definition: PipelineDefinition, { vector }: FeaturePlan): readonly VectorElement[] {
+function shownFeatures(definition: PipelineDefinition, { vector, unfitted }: FeaturePlan): readonly VectorElement[] {
+  if (unfitted) return []
   const { features } = definition.outputs.predictions
   if (typeof features === 'boolean') return features ? vector.names.map((name, index) => ({ name, index })) : []
   return features.map((name, at) => {
