@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startKafka, startRedis } from '@spillway/test/brokers'
 import { benchDrainEmbedded, benchDrainKafka } from './drain.ts'
+import { benchFeaturesEmbedded } from './features-embedded.ts'
 import { benchFeaturesRead, benchFeaturesRedis } from './features-redis.ts'
 import { benchLatency } from './latency.ts'
 import { benchPredict } from './predict.ts'
@@ -46,6 +47,7 @@ const benchmarks: Readonly<
   'drain-kafka': { on: kafka, run: (brokers) => benchDrainKafka(brokers, { rounds, transactions }) },
   'latency-kafka': { on: kafka, run: (brokers) => benchLatency(brokers, rounds) },
   predict: { on: nothing, run: () => benchPredict(rounds) },
+  'features-embedded': { on: nothing, run: () => benchFeaturesEmbedded(rounds) },
   'features-redis': { on: redis, run: ([url]) => benchFeaturesRedis(url!, rounds) },
   'features-read': { on: redis, run: ([url]) => benchFeaturesRead(url!, rounds) },
   // As the command runs: the flag stands in cli/bin/spillway.mjs.
