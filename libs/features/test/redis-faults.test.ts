@@ -108,7 +108,7 @@ else
       const owner = { topic: 't', partition: 0 }
       await give(store, { history, entries: new Map([['k', [entry(1, 1)]]]), owner })
       await client.flushall()
-      const lost = { code: 'UNAVAILABLE', message: expect.stringContaining('has lost the histories') as string }
+      const lost = { code: 'UNAVAILABLE', message: expect.stringContaining('has lost histories') as string }
       await expect(store.read([{ history, keys: ['k'] }])).rejects.toMatchObject(lost)
       await expect(store.append([{ history, key: 'k', entries: [entry(2, 2)], owner }])).rejects.toMatchObject(lost)
       await expect(store.origin('other', 1)).rejects.toMatchObject(lost)
@@ -117,6 +117,21 @@ else
       // Another's data is not the lost one's.
       await expect(store.read([{ history, keys: ['k'] }])).rejects.toMatchObject(lost)
       expect(await readKey(next, 'k', history)).toEqual([])
+    })
+
+    test('Given a server that comes back without its last writes, then nothing is read from it or written to it', async () => {
+      const store = await open()
+      const owner = { topic: 't', partition: 0 }
+      const write = async (n: number): Promise<void> => give(store, { history, entries: new Map([['k', [entry(n, n)]]]), owner })
+      await write(1)
+      const [value, writes] = await Promise.all([client.getBuffer(`${prefix}1:k`), client.get(`${prefix}writes`)])
+      await write(2)
+      // What a server holds that had not yet written the last second to its disk when its machine went.
+      await client.set(`${prefix}1:k`, value!)
+      await client.set(`${prefix}writes`, writes!)
+      const lost = { code: 'UNAVAILABLE', message: expect.stringContaining('stands at write 1, and had acknowledged 2') as string }
+      await expect(store.read([{ history, keys: ['k'] }])).rejects.toMatchObject(lost)
+      await expect(store.read([{ history, keys: ['other'] }])).rejects.toMatchObject(lost)
     })
 
     test('A store waits for a server that is away when it starts, until it may not any longer', async () => {

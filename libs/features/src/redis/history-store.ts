@@ -58,6 +58,8 @@ export class RedisHistoryStore implements HistoryStore {
   private readonly held: HeldKeys
   private known: string | undefined
   private closed = false
+  /** The newest count of writes that the server has told. */
+  private writes = 0
   private readonly inFlight = new Set<Promise<unknown>>()
   private readonly origins = new Map<string, number>()
   /** By history: what its keys start with. */
@@ -173,8 +175,11 @@ export class RedisHistoryStore implements HistoryStore {
     if (planned.length === 0) return
     let lengths: readonly number[]
     try {
-      const keys = planned.map(({ key }) => key)
-      lengths = (await this.run(appendScript, keys, [newHeader, ...planned.flatMap(({ plan }) => plan.args)])) as readonly number[]
+      const keys = [this.writesKey, ...planned.map(({ key }) => key)]
+      const before = this.writes
+      const answer = (await this.run(appendScript, keys, [newHeader, ...planned.flatMap(({ plan }) => plan.args)])) as readonly number[]
+      this.seen(answer[0]!, before)
+      lengths = answer.slice(1)
     } catch (error) {
       // Whether it was done is not known.
       for (const { by, key } of planned) this.held.forget(by, key)
@@ -213,6 +218,17 @@ export class RedisHistoryStore implements HistoryStore {
     return `${this.prefix}id`
   }
 
+  /** Counts slices that were written: a server that stands at less than it once said came back without its last writes. */
+  private get writesKey(): string {
+    return `${this.prefix}writes`
+  }
+
+  /** @param before what had been acknowledged when the server was asked: answers may be looked at in another order */
+  private seen(writes: number, before: number): void {
+    if (writes < before) throw this.dataLost(`stands at write ${writes}, and had acknowledged ${before}`)
+    this.writes = Math.max(this.writes, writes)
+  }
+
   /** What keys of the history start with. @throws MeshError FAILED_PRECONDITION where it is stored with another count of values */
   private async startOf({ name, valueCount }: HistorySettings): Promise<string> {
     const stored = String(await this.run(numberScript, [`${this.prefix}histories`], [name, `/${valueCount}`]))
@@ -230,8 +246,11 @@ export class RedisHistoryStore implements HistoryStore {
   /** The stored values, and with them the identity: of a server that has lost its data nothing counts. */
   private async values(keys: readonly string[]): Promise<readonly (Buffer | null)[]> {
     const identity = this.opened()
-    const [found, ...values] = (await this.tracked(this.connection.send('MGET', [this.identityKey, ...keys]))) as (Buffer | null)[]
-    if (found?.toString() !== identity) throw this.dataLost()
+    const before = this.writes
+    const asked = [this.identityKey, this.writesKey, ...keys]
+    const [found, writes, ...values] = (await this.tracked(this.connection.send('MGET', asked))) as (Buffer | null)[]
+    if (found?.toString() !== identity) throw this.dataLost(otherIdentity)
+    this.seen(Number(writes?.toString() ?? 0), before)
     return values
   }
 
@@ -247,21 +266,23 @@ export class RedisHistoryStore implements HistoryStore {
       return await work
     } catch (thrown) {
       const error = MeshError.from(thrown)
-      throw error.message.includes(lost) ? this.dataLost() : whileRunning(error)
+      throw error.message.includes(lost) ? this.dataLost(otherIdentity) : whileRunning(error)
     } finally {
       this.inFlight.delete(work)
     }
   }
 
   /** Retryable, so that no row is given up: whether its histories can be had again is for an operator to say. */
-  private dataLost(): MeshError {
+  private dataLost(seenBy: string): MeshError {
     return new MeshError(
       'UNAVAILABLE',
-      `Redis at ${this.connection.address} has lost the histories of this pipeline (${this.identityKey} is gone or another): it was emptied, or restarted without ` +
+      `Redis at ${this.connection.address} has lost histories of this pipeline (${this.prefix} ${seenBy}): it was emptied, or restarted without all of ` +
         'its data. Bring the data back, or start the pipeline again from the beginning of its inputs',
     )
   }
 }
+
+const otherIdentity = 'is gone or another'
 
 interface MissingKey {
   readonly history: HistorySettings

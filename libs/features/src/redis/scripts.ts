@@ -31,16 +31,17 @@ return made`)
 
 /**
  * Writes a slice: to each key its block, or, where the key is still as the writer last saw it, a new value in the place of the old.
- * KEYS: identity, then the keys. ARGV: identity, header of a value that starts with a block, then for each key: block; time to live in ms, or empty to leave
- * it; new value, or empty; and where there is one the length and the header that the writer last saw. Returns the keys' lengths, in order.
+ * KEYS: identity, count of writes, then the keys. ARGV: identity, header of a value that starts with a block, then for each key: block; time to live in ms, or empty to leave
+ * it; new value, or empty; and where there is one the length and the header that the writer last saw. Returns the new count of writes, then the
+ * keys' lengths, in order.
  *
  * Appending loses nothing whoever else appends, and the new value takes the place only of what it was made from: a nonce is never used twice, and between two
  * nonces a value only grows.
  */
 export const appendScript: Script = script(`
 ${checkIdentity}
-local lengths, at = {}, 3
-for k = 2, #KEYS do
+local answer, at = { redis.call('INCR', KEYS[2]) }, 3
+for k = 3, #KEYS do
   local key, block, ttl, value, length = KEYS[k], ARGV[at], ARGV[at + 1], ARGV[at + 2], nil
   at = at + 3
   if value ~= '' then
@@ -58,6 +59,6 @@ for k = 2, #KEYS do
     end
     if ttl ~= '' then redis.call('PEXPIRE', key, ttl) end
   end
-  lengths[k - 1] = length
+  answer[k - 1] = length
 end
-return lengths`)
+return answer`)
