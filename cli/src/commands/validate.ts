@@ -1,7 +1,8 @@
 import { MeshError } from '@spillway/core'
 import { validateLookups } from '@spillway/features'
-import { compileGraph, loadPipeline, type Pipeline } from '@spillway/mesh'
+import { loadPipeline, type Pipeline } from '@spillway/mesh'
 import type { Command } from 'commander'
+import { pipelineReport } from '../pipeline-report.ts'
 
 export function addValidateCommand(program: Command): void {
   program
@@ -10,13 +11,8 @@ export function addValidateCommand(program: Command): void {
     .argument('<file>', 'the pipeline file')
     .action(async (file: string) => {
       const pipeline = await loadPipeline(file)
-      const graph = compileGraph(pipeline)
       await checkTables(file, pipeline)
-      console.log(`${file}: pipeline "${pipeline.name}" is valid`)
-      console.log(`  features  ${pipeline.features.vector.names.join(', ')}`)
-      console.log(`  tiers     ${pipeline.cascade.tiers.map((tier) => tier.model).join(' → ')}`)
-      for (const segment of graph.segments)
-        console.log(`  segment   ${segment.name} reads ${segment.sources.map((source) => source.topic).join(', ')}`)
+      console.log([`${file}: pipeline "${pipeline.name}" is valid`, ...pipelineReport(pipeline)].join('\n'))
     })
 }
 
