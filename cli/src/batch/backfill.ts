@@ -7,7 +7,7 @@ import type { Telemetry } from '@spillway/telemetry'
 import { deadlineHeader, type FieldType } from '@spillway/wire'
 import { asNumber } from '../tables/table-source.ts'
 import type { ColumnKind, ColumnValues, TableColumn, TableRows, TableSchema } from '../tables/table.ts'
-import type { BatchParts } from './batch-process.ts'
+import { type BatchParts, unlogged } from './batch-process.ts'
 import { localModels } from './local-models.ts'
 import { fieldColumn } from './vector-table.ts'
 
@@ -20,7 +20,7 @@ export interface TimeRange {
 /** Every stage in one process, joined by calls. Deadlines are those of callers who have long gone. */
 export function backfillPipeline(pipeline: Pipeline): Pipeline {
   return {
-    ...pipeline,
+    ...unlogged(pipeline),
     placement: { features: 'local', escalations: 'local', scored: 'local', models: 'local' },
     deadlineMs: Infinity,
   }

@@ -1,6 +1,6 @@
 import type { Bus } from '@spillway/bus'
 import { type Component, type Stage, systemClock } from '@spillway/core'
-import { createLookups, FeatureEngine, type HistoryStore } from '@spillway/features'
+import { createLookups, FeatureEngine, type HistoryStore, type SourceRows } from '@spillway/features'
 import { compileGraph, MeshProcess, type Pipeline, type StageService } from '@spillway/mesh'
 import { preprocessingStages } from '@spillway/preprocessing'
 import { createMeshMetrics, type MeshMetrics, type Telemetry } from '@spillway/telemetry'
@@ -8,16 +8,23 @@ import { createMeshMetrics, type MeshMetrics, type Telemetry } from '@spillway/t
 export interface BatchProcessOptions {
   /** Its placement says which stages the run takes: those behind a topic link are left out. */
   readonly pipeline: Pipeline
-  /** Where the pipeline file's relative paths start. */
-  readonly folder: string
   readonly services: ReadonlySet<StageService>
   readonly telemetry: Telemetry
+  /** The server of Redis lookups that name none. */
+  readonly redisUrl: string | undefined
+  /** Told what each column of an event is made from, see `FeatureEngine`. */
+  readonly observe?: (rows: SourceRows) => void
   /** The stages behind preprocessing that the run takes. */
   readonly otherStages?: (parts: BatchParts) => Promise<readonly Stage[]>
 }
 
 /** Starts a component, to be drained with the run. */
 export type Begin = <T extends Component>(component: T) => Promise<T>
+
+/** As it is, without a feature log: what a batch run computes was not served. */
+export function unlogged({ featureLog: _log, ...pipeline }: Pipeline): Pipeline {
+  return pipeline
+}
 
 /** What stages are made with; what they begin is drained with the run. */
 export interface BatchParts {
@@ -37,12 +44,13 @@ export interface BatchProcessParts {
 
 /** The process of a batch run, not started. */
 export async function batchProcess(options: BatchProcessOptions, parts: BatchProcessParts): Promise<MeshProcess> {
-  const { pipeline, services, telemetry, folder, otherStages } = options
+  const { pipeline, services, telemetry, redisUrl, observe, otherStages } = options
   const { bus, store, histories, signal, begin } = parts
   const metrics = createMeshMetrics(telemetry.registry)
-  const lookups = createLookups(pipeline.features, { folder, logger: telemetry.logger })
+  const lookups = createLookups(pipeline.features, { folder: pipeline.folder, redisUrl, logger: telemetry.logger })
   for (const lookup of lookups.values()) await begin(lookup)
-  const stages = [...preprocessingStages(pipeline, new FeatureEngine({ plan: pipeline.features, store, lookups }))]
+  const engine = new FeatureEngine({ plan: pipeline.features, store, lookups, ...(observe && { observe }) })
+  const stages = [...preprocessingStages(pipeline, engine)]
   if (otherStages !== undefined) stages.push(...(await otherStages({ metrics, signal, begin })))
   return new MeshProcess({
     pipeline,

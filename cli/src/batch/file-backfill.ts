@@ -1,4 +1,4 @@
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import type { Write } from '@spillway/bus'
 import type { BytesColumn } from '@spillway/core'
 import type { Pipeline } from '@spillway/mesh'
@@ -25,7 +25,7 @@ import type { WorkFolder } from './work-folder.ts'
 
 export interface FileBackfillOptions {
   readonly pipeline: Pipeline
-  readonly pipelineFile: string
+  readonly redisUrl: string | undefined
   readonly address: InputAddress
   readonly range: TimeRange
   readonly out: string
@@ -61,7 +61,7 @@ interface ReplayParts {
 }
 
 async function replay(options: FileBackfillOptions, { pipeline, inputs, telemetry }: ReplayParts): Promise<void> {
-  const { out, work, pipelineFile, checkpointEveryMs, signal } = options
+  const { out, work, redisUrl, checkpointEveryMs, signal } = options
   const tables = [pipeline.predictions.topic, pipeline.alerts.topic].map((topic, index) =>
     eventTable(join(out, index === 0 ? 'predictions' : 'alerts'), index === 0 ? 'predictions' : 'alerts', { ...options, pipeline }, topic),
   )
@@ -80,7 +80,7 @@ async function replay(options: FileBackfillOptions, { pipeline, inputs, telemetr
   ]
   const run = new BatchRun({
     pipeline,
-    folder: dirname(pipelineFile),
+    redisUrl,
     services: new Set(['preprocessing', 'cascade-router', 'postprocessing']),
     sources: [...pipeline.inputs.values()].map((input) => timelessSource(inputs.source(input))),
     otherStages: (parts) => backfillStages(pipeline, telemetry, parts),
@@ -130,7 +130,7 @@ function eventTable(folder: string, name: string, options: FileBackfillOptions, 
     'spillway.table': name,
     'spillway.pipeline': pipeline.name,
     'spillway.release': pipeline.release,
-    'spillway.definition': pipeline.schemaHash,
+    'spillway.definition': pipeline.features.hash,
   })
   const output = rowOutput<TableRows>(target, tableRowFormat(format, schema), undefined)
   return { topic, output, take: taker((events) => output.write(predictionRows(schema, events))) }

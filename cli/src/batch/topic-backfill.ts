@@ -1,5 +1,5 @@
 import { existsSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import type { Lag } from '@spillway/bus'
 import { type Component, MeshError } from '@spillway/core'
 import { EmbeddedHistoryStore } from '@spillway/features'
@@ -17,7 +17,7 @@ import type { WorkFolder } from './work-folder.ts'
 
 export interface TopicBackfillOptions {
   readonly pipeline: Pipeline
-  readonly pipelineFile: string
+  readonly redisUrl: string | undefined
   readonly bus: BusAddress
   readonly range: TimeRange
   /** Behind the names of the pipeline's output topics. */
@@ -30,7 +30,7 @@ export interface TopicBackfillOptions {
 
 /** A batch run of a pipeline into topics of the bus that it reads. @throws MeshError CANCELLED where the signal fired first */
 export async function topicBackfill(options: TopicBackfillOptions): Promise<void> {
-  const { range, work, signal, name, pipelineFile } = options
+  const { range, work, signal, name, redisUrl } = options
   if (existsSync(donePath(work)))
     throw new MeshError('FAILED_PRECONDITION', `run "${name}" has come to its end: give another one another --name and --work`, {
       field: '--name',
@@ -58,7 +58,7 @@ export async function topicBackfill(options: TopicBackfillOptions): Promise<void
     const process = await batchProcess(
       {
         pipeline,
-        folder: dirname(pipelineFile),
+        redisUrl,
         services: new Set(['preprocessing', 'cascade-router', 'postprocessing']),
         telemetry,
         otherStages: (parts) => backfillStages(pipeline, telemetry, parts),

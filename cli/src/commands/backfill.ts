@@ -61,11 +61,12 @@ async function runBackfill(flags: BackfillFlags, signal: AbortSignal): Promise<v
     pipeline: pipeline.name,
     release: pipeline.release,
     definition: pipeline.schemaHash,
+    features: pipeline.features.hash,
     ...sourceDescription(flags),
     from,
     to,
   }
-  const common = { pipeline, pipelineFile: resolve(flags.pipeline), address, signal, logLevel: flags.logLevel }
+  const common = { pipeline, redisUrl: flags.lookupRedis, address, signal, logLevel: flags.logLevel }
   const range = { fromMs: from ?? -Infinity, toMs: to ?? Infinity }
   if (out !== undefined) {
     const described = { ...description, out: resolve(out), format }

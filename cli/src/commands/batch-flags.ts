@@ -14,6 +14,7 @@ export interface BatchFlags extends InputFlags {
   /** In ms. */
   readonly checkpointEvery: number
   readonly logLevel: LogLevel
+  readonly lookupRedis?: string
 }
 
 export function addInputOptions(command: Command): void {
@@ -28,6 +29,7 @@ export function addInputOptions(command: Command): void {
     )
     .option('--from <time>', 'rows from this event time on: a day as 2018-05-08, or RFC 3339', parseTime)
     .option('--to <time>', 'rows before this event time', parseTime)
+    .option('--lookup-redis <url>', 'server of Redis lookups that name none: redis://host:port')
     .addOption(
       new Option('--log-level <level>', 'least level to log, on standard error')
         .choices(['trace', 'debug', 'info', 'warn', 'error', 'silent'])

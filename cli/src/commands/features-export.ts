@@ -1,10 +1,11 @@
-import { dirname, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import type { ReplayInput } from '@spillway/bus'
 import { MeshError } from '@spillway/core'
 import { loadPipeline, type Pipeline } from '@spillway/mesh'
 import type { Telemetry } from '@spillway/telemetry'
 import type { FieldType } from '@spillway/wire'
 import type { Command } from 'commander'
+import { unlogged } from '../batch/batch-process.ts'
 import { BatchRun } from '../batch/batch-run.ts'
 import { BatchSink } from '../batch/batch-sink.ts'
 import { batchTelemetry } from '../batch/batch-telemetry.ts'
@@ -115,7 +116,7 @@ async function replay({ flags, exported, inputs, sink, work, telemetry, signal, 
   ]
   const run = new BatchRun({
     pipeline: exported,
-    folder: dirname(resolve(flags.pipeline)),
+    redisUrl: flags.lookupRedis,
     services: new Set(['preprocessing']),
     sources: [...exported.inputs.values()].map((input) => inputs.source(input)),
     sink,
@@ -176,9 +177,9 @@ function fieldsOf(names: readonly string[], pipeline: Pipeline): ReadonlyMap<str
 function exportedPipeline(definition: ExportDefinition, isFiles: boolean): Pipeline {
   const { pipeline } = definition
   return {
-    ...pipeline,
+    ...unlogged(pipeline),
     placement: { ...pipeline.placement, features: 'topic' },
-    predictions: { ...pipeline.predictions, include: [...new Set([...pipeline.predictions.include, ...keptFields(definition)])] },
+    keptColumns: new Set([...pipeline.keptColumns, ...keptFields(definition)]),
     deadlineMs: Infinity,
     partitions: isFiles ? 1 : pipeline.partitions,
   }
@@ -230,7 +231,7 @@ function metadataOf(flags: ExportFlags, pipeline: Pipeline): Readonly<Record<str
     'spillway.table': 'features export',
     'spillway.pipeline': pipeline.name,
     'spillway.release': pipeline.release,
-    'spillway.definition': pipeline.schemaHash,
+    'spillway.definition': pipeline.features.hash,
     'spillway.features': JSON.stringify(pipeline.features.vector.names),
     ...(flags.label === undefined ? {} : { 'spillway.label': flags.label }),
     ...(flags.from === undefined ? {} : { 'spillway.from': new Date(flags.from).toISOString() }),
@@ -245,6 +246,7 @@ function describeRun(flags: ExportFlags, pipeline: Pipeline): Readonly<Record<st
     command: 'features export',
     pipeline: pipeline.name,
     definition: pipeline.schemaHash,
+    features: pipeline.features.hash,
     ...sourceDescription(flags),
     out: resolve(out),
     format,

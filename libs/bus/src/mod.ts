@@ -1,6 +1,7 @@
 export * from './port.ts'
 export * from './records.ts'
 export * from './embedded/embedded-bus.ts'
+export { type FileLock, lockFile } from './embedded/file-lock.ts'
 export * from './kafka/kafka-bus.ts'
 export { parseKafkaAddress } from './kafka/address.ts'
 export type { Checkpoint, CheckpointStore } from './replay/checkpoint.ts'
