@@ -63,6 +63,7 @@ export class EmbeddedHistoryStore implements HistoryStore {
       this.sequence = sequence
       for (const { historyId, key, entries } of decodeWrites(bytes))
         this.apply(this.historyOf(this.database.settings(historyId), historyId, key), entries)
+      this.cache.trim()
       this.dirty.journalled(bytes.byteLength)
     }
   }
@@ -117,6 +118,7 @@ export class EmbeddedHistoryStore implements HistoryStore {
   // oxlint-disable-next-line typescript/require-await
   async read(reads: readonly HistoryRead[]): Promise<readonly (readonly PackedHistory[])[]> {
     const database = this.open()
+    this.cache.trim()
     return reads.map(({ history, keys, owner }) => {
       const id = this.historyId(database, history)
       const origin = owner === undefined ? undefined : database.origin(owner.topic, owner.partition)
@@ -145,10 +147,14 @@ export class EmbeddedHistoryStore implements HistoryStore {
     // Only what is committed is remembered.
     this.sequence = sequence
     swept()
-    packed.forEach((history, index) => this.dirty.markClean(history, rowIds[index]!))
+    packed.forEach((history, index) => {
+      this.dirty.markClean(history, rowIds[index]!)
+      this.cache.clean(history)
+    })
     writes.forEach(({ history, key, entries }, index) => {
       if (entries.length > 0) this.apply(this.historyOf(history, ids[index]!, key), entries)
     })
+    this.cache.trim()
     this.expiry.appended(writes)
     this.dirty.journalled(bytes.byteLength)
   }
@@ -188,6 +194,6 @@ export class EmbeddedHistoryStore implements HistoryStore {
     history.add(entries)
     const grown = history.bytes - before
     this.dirty.add(history, this.sequence, grown)
-    if (grown > 0) this.cache.grew(grown)
+    this.cache.changed(history, grown)
   }
 }

@@ -1,12 +1,16 @@
 import type { KeyHistory } from '../windows/key-history.ts'
 
+/** Of the limit; what is dirty may take the rest. */
+const generationShare = 5 / 16
+
 /**
- * Key histories in memory, in two generations: what is touched moves to the young one; when that holds half the limit, the old one is forgotten and the young
- * one becomes it. As good as least-recently-used here, and a touch costs one look-up. Dirty ones are carried over, never forgotten.
+ * Key histories in memory, in two generations: what is touched moves to the young one; when that holds its share of the limit, the old one is forgotten and
+ * the young one becomes it. As good as least-recently-used here, and a touch costs one look-up. Dirty ones are kept beside, whatever becomes of the rest.
  */
 export class KeyCache {
-  private young: Generation = new Map()
-  private old: Generation = new Map()
+  private young = new Generation()
+  private old = new Generation()
+  private readonly dirty = new Generation()
   private youngBytes = 0
   private readonly limitBytes: number
 
@@ -15,55 +19,61 @@ export class KeyCache {
   }
 
   get(historyId: number, key: string): KeyHistory | undefined {
-    const found = this.young.get(historyId)?.get(key)
+    const found = this.young.get(historyId, key)
     if (found !== undefined) return found
-    const older = this.old.get(historyId)?.get(key)
+    const older = this.old.get(historyId, key) ?? this.dirty.get(historyId, key)
     if (older !== undefined) this.put(older)
     return older
   }
 
   /** Without touching it. */
   holds(historyId: number, key: string): boolean {
-    return this.young.get(historyId)?.has(key) === true || this.old.get(historyId)?.has(key) === true
+    return [this.young, this.old, this.dirty].some((generation) => generation.get(historyId, key) !== undefined)
   }
 
   put(history: KeyHistory): void {
-    const { historyId, key } = history
-    let keys = this.young.get(historyId)
-    if (keys === undefined) {
-      keys = new Map()
-      this.young.set(historyId, keys)
-    }
-    keys.set(key, history)
-    this.grew(history.bytes)
+    this.young.put(history)
+    this.youngBytes += history.bytes
   }
 
-  /** A history in the cache takes so many bytes more. */
-  grew(bytes: number): void {
-    this.youngBytes += bytes
-    if (this.youngBytes * 2 > this.limitBytes) this.turn()
+  /** It came to be dirty, and takes so many bytes more. */
+  changed(history: KeyHistory, grownBytes: number): void {
+    this.youngBytes += grownBytes
+    this.dirty.put(history)
   }
 
-  private turn(): void {
-    const forgotten = this.old
+  /** It is as its row has it. */
+  clean(history: KeyHistory): void {
+    this.dirty.remove(history)
+  }
+
+  /** Between slices: one slice's keys stay, however many, until they are written. */
+  trim(): void {
+    if (this.youngBytes <= this.limitBytes * generationShare) return
     this.old = this.young
-    this.young = new Map()
+    this.young = new Generation()
     this.youngBytes = 0
-    for (const [historyId, keys] of forgotten) {
-      const kept = this.old.get(historyId)
-      for (const [key, history] of keys) {
-        if (history.dirtySince === 0 || kept?.get(key) === history) continue
-        let dirty = this.young.get(historyId)
-        if (dirty === undefined) {
-          dirty = new Map()
-          this.young.set(historyId, dirty)
-        }
-        dirty.set(key, history)
-        this.youngBytes += history.bytes
-      }
-    }
   }
 }
 
 /** By history and key. */
-type Generation = Map<number, Map<string, KeyHistory>>
+class Generation {
+  private readonly histories = new Map<number, Map<string, KeyHistory>>()
+
+  get(historyId: number, key: string): KeyHistory | undefined {
+    return this.histories.get(historyId)?.get(key)
+  }
+
+  put(history: KeyHistory): void {
+    let keys = this.histories.get(history.historyId)
+    if (keys === undefined) {
+      keys = new Map()
+      this.histories.set(history.historyId, keys)
+    }
+    keys.set(history.key, history)
+  }
+
+  remove({ historyId, key }: KeyHistory): void {
+    this.histories.get(historyId)?.delete(key)
+  }
+}
