@@ -72,7 +72,8 @@ export function compileCustomStages(
   taken: ReadonlySet<string>,
 ): readonly CustomStageDefinition[] {
   const names = new Set<string>()
-  return entries.map((entry, index) => {
+  const compiled: CustomStageDefinition[] = []
+  entries.forEach((entry, index) => {
     const at = `stages[${index}]`
     const { name, needs, settings } = entry
     if (names.has(name)) throw wrong(`${at}.name`, `two stages are called "${name}"`)
@@ -90,12 +91,17 @@ export function compileCustomStages(
     for (const column of adds.keys()) {
       if (taken.has(column) || column.startsWith('spillway.'))
         throw wrong(`${at}.adds`, `"${column}" is a column of the mesh's own: choose another name`)
+      const other = compiled.find(
+        (earlier) => earlier.adds.has(column) && (earlier.at !== entry.at || earlier.inputs.some((input) => taking.includes(input))),
+      )
+      if (other !== undefined) throw wrong(`${at}.adds`, `stage "${other.name}" adds a column "${column}" too`)
       for (const input of taking)
         if (Object.hasOwn(inputs.get(input)!.fields, column))
           throw wrong(`${at}.adds`, `input "${input}" has a field "${column}" of its own`)
     }
-    return { name, at: entry.at, inputs: taking, needs, adds, settings, module: modules[index]! }
+    compiled.push({ name, at: entry.at, inputs: taking, needs, adds, settings, module: modules[index]! })
   })
+  return compiled
 }
 
 function checkPlace(entry: StageEntry, at: string, inputs: ReadonlyMap<string, KnownInput>): void {

@@ -1,6 +1,6 @@
 import { MeshError } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
-import { compileGraph, hostedStages, parsePipeline } from '../src/mod.ts'
+import { compileGraph, hostedStages, parsePipeline, pipelineTopics } from '../src/mod.ts'
 
 const minimal = `
 pipeline: churn
@@ -106,6 +106,17 @@ describe('a pipeline file', () => {
       minimal.replace('[{ model: churn }]', '[{ model: a }, { model: b }]'),
       /^p\.yaml:10: cascade\.tiers\.0: every tier but the last needs/,
     ],
+    [
+      'a feature shown that the vector has not',
+      minimal + 'outputs: { predictions: { features: [age, clcks] } }\n',
+      /^p\.yaml:11: outputs\.predictions\.features\[1\]: the vector has no "clcks": choose among age, clicks/,
+    ],
+    [
+      'a feature log on a topic of its own inputs',
+      minimal + 'featureLog: { topic: visits }\n',
+      /^p\.yaml:11: featureLog\.topic: topic "visits" is taken by inputs\.visits/,
+    ],
+    ['a feature log that is none', minimal + 'featureLog: yes please\n', /^p\.yaml:11: featureLog: write true, or settings/],
     ['a bad duration', minimal + 'deadline: 5 minutes\n', /^p\.yaml:11: deadline: "5 minutes" is no duration/],
     ['YAML that is none', 'pipeline: [', /^p\.yaml: not valid YAML: .*line 1/s],
     ['an empty file', '', /^p\.yaml: (the file|pipeline): /],
@@ -123,6 +134,16 @@ describe('the graph of a pipeline', () => {
       ['postprocessing', 'fraud.postprocessing', ['fraud.scored']],
       ['cascade-router.tier-2', 'fraud.cascade-router.tier-2', ['fraud.tier-2']],
     ])
+  })
+
+  test('has its feature log between the features and the first tier, on a topic that is internal', () => {
+    const pipeline = parsePipeline(`${twoTiers}featureLog: true\n`, 'p.yaml')
+    const graph = compileGraph(pipeline)
+    expect(graph.stages.get('preprocessing.transactions')!.edges.get('features')).toMatchObject({ stage: 'feature-log', link: 'local' })
+    const edges = Object.fromEntries(graph.stages.get('feature-log')!.edges)
+    expect(edges).toMatchObject({ rows: { stage: 'tier-1', link: 'topic' }, log: { to: 'output', topic: 'fraud.feature-log' } })
+    expect(pipelineTopics(pipeline, graph)).toContainEqual({ name: 'fraud.feature-log', internal: true })
+    expect([...hostedStages(graph, new Set(['preprocessing']))]).toContain('feature-log')
   })
 
   test('is one segment where every link is local', () => {
