@@ -9,16 +9,21 @@ export class Aggregates extends ExactSum implements Gatherer<Aggregates> {
   readonly slot: number
   private readonly valueIndex: number
   private readonly valueCount: number
+  private readonly extremes: boolean
   private count = 0
   private present = 0
   private least = Infinity
   private largest = -Infinity
 
-  /** @param valueIndex which of an entry's `valueCount` values; -1 where entries are only counted */
-  constructor(valueIndex: number, valueCount: number) {
+  /**
+   * @param valueIndex which of an entry's `valueCount` values; -1 where entries are only counted
+   * @param extremes whether the least and largest are asked for
+   */
+  constructor(valueIndex: number, valueCount: number, extremes = true) {
     super()
     this.valueIndex = valueIndex
     this.valueCount = valueCount
+    this.extremes = extremes
     this.slot = valueIndex < 0 ? 0 : 1 + 2 * valueIndex
   }
 
@@ -38,11 +43,12 @@ export class Aggregates extends ExactSum implements Gatherer<Aggregates> {
     this.largest = -Infinity
   }
 
-  addEntries(entries: PackedHistory, from: number, to: number, afterMs: number, { origin, lastOffset }: Reader): number {
-    if (this.valueIndex < 0) return this.countEntries(entries, from, to, afterMs, { origin, lastOffset })
+  addEntries(entries: PackedHistory, from: number, to: number, afterMs: number, reader: Reader): number {
+    if (this.valueIndex < 0) return this.countEntries(entries, from, to, afterMs, reader)
     const { times, origins, offsets, values } = entries
     const { valueIndex, valueCount } = this
-    let { count, present, high, least, largest } = this
+    const { origin, lastOffset } = reader
+    let { count, present, high, low } = this
     let index = to - 1
     for (; index >= from && times[index]! > afterMs; index--) {
       if (origins[index] === origin && offsets[index]! > lastOffset) continue
@@ -55,16 +61,28 @@ export class Aggregates extends ExactSum implements Gatherer<Aggregates> {
       const part = sum - high
       const error = high - (sum - part) + (number - part)
       high = sum
-      if (error !== 0) this.addError(error)
-      if (number < least) least = number
-      if (number > largest) largest = number
+      const lowSum = low + error
+      const lowPart = lowSum - low
+      const rest = low - (lowSum - lowPart) + (error - lowPart)
+      low = lowSum
+      if (rest !== 0) this.addRest(rest)
     }
+    if (this.extremes) this.addExtremes(entries, index + 1, to, reader)
     this.count = count
     this.present = present
     this.high = high
-    this.least = least
-    this.largest = largest
+    this.low = low
     return index + 1
+  }
+
+  private addExtremes({ origins, offsets, values }: PackedHistory, from: number, to: number, { origin, lastOffset }: Reader): void {
+    const { valueIndex, valueCount } = this
+    for (let index = from; index < to; index++) {
+      if (origins[index] === origin && offsets[index]! > lastOffset) continue
+      const number = values[index * valueCount + valueIndex]!
+      if (number < this.least) this.least = number
+      if (number > this.largest) this.largest = number
+    }
   }
 
   private countEntries({ times, origins, offsets }: PackedHistory, from: number, to: number, afterMs: number, reader: Reader): number {

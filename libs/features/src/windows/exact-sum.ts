@@ -16,16 +16,16 @@ export class ExactSum {
     const part = sum - high
     const error = high - (sum - part) + (number - part)
     this.high = sum
-    if (error !== 0) this.addError(error)
+    if (error === 0) return
+    const { low } = this
+    const lowSum = low + error
+    const lowPart = lowSum - low
+    const rest = low - (lowSum - lowPart) + (error - lowPart)
+    this.low = lowSum
+    if (rest !== 0) this.addRest(rest)
   }
 
-  addError(error: number): void {
-    const { low } = this
-    const sum = low + error
-    const part = sum - low
-    const rest = low - (sum - part) + (error - part)
-    this.low = sum
-    if (rest === 0) return
+  protected addRest(rest: number): void {
     this.rest ??= new Expansion()
     this.rest.add(rest)
   }

@@ -27,8 +27,10 @@ export class WindowScan {
 function scanOf(group: WindowGroup, history: SliceHistory, places: RowPlaces): GroupScan {
   const valueCount = history.values.length
   switch (group.scan) {
-    case 'aggregate':
-      return new GatheringScan(group, history, places, new Aggregates(group.value, valueCount))
+    case 'aggregate': {
+      const extremes = group.outputs.some(({ kind }) => kind === 'min' || kind === 'max')
+      return new GatheringScan(group, history, places, new Aggregates(group.value, valueCount, extremes))
+    }
     case 'distinct':
       return new GatheringScan(group, history, places, new DistinctCount(group.value, valueCount))
     case 'newest':
