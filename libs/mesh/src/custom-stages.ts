@@ -5,7 +5,7 @@ import { nameSchema } from './names.ts'
 import type { StageModule } from './stage-module.ts'
 
 /** Where a stage of one's own stands: before the features, between them and the first tier, before postprocessing. */
-export type StagePlace = 'events' | 'features' | 'scored'
+type StagePlace = 'events' | 'features' | 'scored'
 
 /** One entry of `stages:` in the pipeline file. */
 export interface StageEntry {
