@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 /** Tests that need a broker: one Kafka and one Redis are started for all of them. */
 const broker = [
+  'cli/test/batch/kafka.test.ts',
   'libs/bus/test/kafka.test.ts',
   'libs/bus/test/kafka-faults.test.ts',
   'libs/features/test/redis-lookups.test.ts',
