@@ -22,7 +22,7 @@ export function windowNames(name: string, { count = 1 }: WindowDefinition): read
   return count === 1 ? [name] : Array.from({ length: count }, (_, index) => `${name}[${index + 1}]`)
 }
 
-export function keyFieldsOf(history: HistoryDefinition): readonly string[] {
+function keyFieldsOf(history: HistoryDefinition): readonly string[] {
   return typeof history.key === 'string' ? [history.key] : history.key
 }
 
