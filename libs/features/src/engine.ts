@@ -1,4 +1,5 @@
 import { type Batch, emptyBatch, MeshError, type Mode, type RowFailure } from '@spillway/core'
+import { Scratch } from './columns/scratch.ts'
 import { lookUp, nothingLookedUp } from './lookups/look-up.ts'
 import type { LookupSource } from './lookups/source.ts'
 import type { FeaturePlan } from './plan.ts'
@@ -28,6 +29,7 @@ export class FeatureEngine {
   private readonly plan: FeaturePlan
   private readonly store: HistoryStore
   private readonly lookups: ReadonlyMap<string, LookupSource>
+  private readonly scratch = new Scratch()
   private readonly observe: ((rows: SourceRows) => void) | undefined
 
   /** @throws MeshError INTERNAL where one of the plan's lookups is missing */
@@ -65,7 +67,7 @@ export class FeatureEngine {
     ])
     work.hold(stored)
     work.walk(mode)
-    const result = plan.input.predict ? work.result(lookedUp) : { batch: emptyBatch, failures: work.failures }
+    const result = plan.input.predict ? work.result(lookedUp, this.scratch) : { batch: emptyBatch, failures: work.failures }
     if (plan.input.predict) this.observe?.(work.sources(lookedUp))
     const writes = mode === 'stream' ? work.writes() : []
     if (writes.length > 0) await this.store.append(writes)

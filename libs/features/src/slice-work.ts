@@ -1,6 +1,7 @@
 import { type Batch, MeshError, type Mode, type RowFailure, takeRows, withColumns } from '@spillway/core'
 import { keysOf, numberField } from './columns/field-values.ts'
 import type { ColumnData } from './columns/column-data.ts'
+import type { Scratch } from './columns/scratch.ts'
 import { computeVector, windowColumn } from './columns/vector.ts'
 import type { LookedUp } from './lookups/look-up.ts'
 import type { FeaturePlan, InputPlan } from './plan.ts'
@@ -114,9 +115,12 @@ export class SliceWork {
   }
 
   /** The rows that did not fail, with the vector. */
-  result({ columns: lookedUp, failures: unfound }: LookedUp): { readonly batch: Batch; readonly failures: readonly RowFailure[] } {
+  result(
+    { columns: lookups, failures: unfound }: LookedUp,
+    scratch: Scratch,
+  ): { readonly batch: Batch; readonly failures: readonly RowFailure[] } {
     if (this.plan.unfitted) return this.without(this.batch, this.withoutVector(unfound))
-    const { vector, failures: unmade } = computeVector(this.input, this.batch, this.windowColumns, lookedUp)
+    const { vector, failures: unmade } = computeVector(this.input, this.batch, { windows: this.windowColumns, lookups }, scratch)
     return this.without(withColumns(this.batch, [[this.plan.vector.column, vector]]), this.withoutVector([...unfound, ...unmade]))
   }
 

@@ -5,7 +5,7 @@ import { type ColumnData, type ColumnKind, numbersIn } from './column-data.ts'
 import { hashNumbers } from './murmur3.ts'
 import { NumberVocabulary } from './number-vocabulary.ts'
 import type { StepDefinition } from './step-definition.ts'
-import { type CompiledStep, needs, type StepCompilers, type StepContext } from './step.ts'
+import { type ColumnRun, type CompiledStep, needs, type StepCompilers, type StepContext } from './step.ts'
 import type { TextColumn } from './text-column.ts'
 
 type Words = readonly (string | number)[]
@@ -13,21 +13,23 @@ type Words = readonly (string | number)[]
 /** Most flags that one column may be in the vector. */
 const mostFlags = 4096
 
+type Finder = (data: ColumnData, run: ColumnRun) => Int32Array
+
 /** The column's values as their places among `words`; -1 where absent, `unknown` for others. */
-function finder(words: Words, from: ColumnKind, unknown: number, at: string): (data: ColumnData) => Int32Array {
+function finder(words: Words, from: ColumnKind, unknown: number, at: string): Finder {
   if (from.kind === 'text') {
     const vocabulary = new ByteVocabulary(words.map(String))
-    return (data) => vocabulary.findAll(data.values as TextColumn, unknown)
+    return (data, run) => vocabulary.findAll(data.values as TextColumn, unknown, run.scratch.indices())
   }
   words.forEach((word, index) => {
     if (typeof word !== 'number') throw wrong(`${at}[${index}]`, `"${word}" is text, and what it is matched with is a number`)
   })
   const vocabulary = new NumberVocabulary(words as readonly number[])
-  return (data) => vocabulary.findAll(numbersIn(data), unknown)
+  return (data, run) => vocabulary.findAll(numbersIn(data), unknown, run.scratch.indices())
 }
 
-function encoded(size: number, find: (data: ColumnData) => Int32Array): CompiledStep['step'] {
-  return { kind: 'map', apply: (data) => ({ kind: 'index', values: find(data), size, first: 0 }) }
+function encoded(size: number, find: Finder): CompiledStep['step'] {
+  return { kind: 'map', apply: (data, run) => ({ kind: 'index', values: find(data, run), size, first: 0 }) }
 }
 
 function wordsOf(setting: NonNullable<StepDefinition['vocabulary']>, from: ColumnKind, context: StepContext): Words {
@@ -91,7 +93,12 @@ export const categorySteps: StepCompilers<'vocabulary' | 'hash' | 'oneHot'> = {
   },
   hash({ buckets, seed }, from, context) {
     needs(from, ['text', 'number', 'index'], context, 'hash')
-    const apply = (data: ColumnData): ColumnData => ({ kind: 'index', values: hashed(data, buckets, seed), size: buckets, first: 0 })
+    const apply = (data: ColumnData, run: ColumnRun): ColumnData => ({
+      kind: 'index',
+      values: hashed(data, { buckets, seed }, run),
+      size: buckets,
+      first: 0,
+    })
     return { step: { kind: 'map', apply }, gives: { kind: 'index', size: buckets, first: 0 } }
   },
   oneHot(setting, from, context) {
@@ -103,18 +110,20 @@ export const categorySteps: StepCompilers<'vocabulary' | 'hash' | 'oneHot'> = {
   },
 }
 
-function hashed(data: ColumnData, buckets: number, seed: number): Int32Array {
+function hashed(data: ColumnData, of: { readonly buckets: number; readonly seed: number }, run: ColumnRun): Int32Array {
+  const { seed } = of
+  // Known to be 32 bits, so that the remainder is one of integers.
+  const buckets = of.buckets >>> 0
+  const indices = run.scratch.indices()
   if (data.kind === 'text') {
     const { offsets } = data.values.bytes
     const hashes = data.values.hashesOf(seed)
-    const indices = new Int32Array(hashes.length)
     for (let row = 0; row < indices.length; row++) indices[row] = offsets[row] === offsets[row + 1] ? -1 : hashes[row]! % buckets
     return indices
   }
   const values = numbersIn(data)
-  const hashes = new Uint32Array(values.length)
+  const hashes = run.scratch.hashes()
   hashNumbers(values, seed, hashes)
-  const indices = new Int32Array(values.length)
   for (let row = 0; row < indices.length; row++) indices[row] = Number.isNaN(values[row]) ? -1 : hashes[row]! % buckets
   return indices
 }

@@ -39,17 +39,21 @@ export function numbersIn(data: ColumnData): Float64Array {
     case 'timestamp':
     case 'vector':
       return data.values
-    case 'index': {
-      const { values: indices, first } = data
-      const values = new Float64Array(indices.length)
-      for (let i = 0; i < values.length; i++) values[i] = indices[i]! < 0 ? NaN : indices[i]! + first
-      return values
-    }
+    case 'index':
+      return numbersOfIndex(data, new Float64Array(data.values.length))
     case 'text':
       throw new TypeError('a column of text has no numbers')
     default:
       return data satisfies never
   }
+}
+
+export function numbersOfIndex(
+  { values, first }: { readonly values: Int32Array; readonly first: number },
+  into: Float64Array,
+): Float64Array {
+  for (let i = 0; i < into.length; i++) into[i] = values[i]! < 0 ? NaN : values[i]! + first
+  return into
 }
 
 /** Rows `start` (inclusive) to `end` (exclusive), sharing the data. */

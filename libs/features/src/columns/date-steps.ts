@@ -1,7 +1,7 @@
 import { calendarPart, ZoneClock } from './calendar.ts'
 import { anyFlag, type ColumnData, type ColumnKind, numbersIn } from './column-data.ts'
 import type { DatePart } from './step-definition.ts'
-import { type CompiledStep, needs, type StepCompilers, type StepContext } from './step.ts'
+import { type ColumnRun, type CompiledStep, needs, type StepCompilers, type StepContext } from './step.ts'
 
 type PartName = Parameters<typeof calendarPart>[0]
 
@@ -22,9 +22,9 @@ function part(name: PartName): (setting: DatePart, from: ColumnKind, context: St
       const apply = (data: ColumnData): ColumnData => ({ kind: 'number', values: numbersIn(data).map(valueOf) })
       return { step: { kind: 'map', apply }, gives: { kind: 'number', whole: true } }
     }
-    const apply = (data: ColumnData): ColumnData => {
+    const apply = (data: ColumnData, run: ColumnRun): ColumnData => {
       const times = numbersIn(data)
-      const values = new Int32Array(times.length)
+      const values = run.scratch.indices()
       for (let row = 0; row < values.length; row++) {
         const value = valueOf(times[row]!)
         values[row] = Number.isNaN(value) ? -1 : value - first

@@ -4,7 +4,8 @@ import type { ColumnSource, PlannedColumn } from '../plan.ts'
 import type { ColumnData } from './column-data.ts'
 import { fieldColumn } from './field-values.ts'
 import { hashesOf } from './made.ts'
-import { applySteps, type ColumnRun } from './step.ts'
+import { Scratch } from './scratch.ts'
+import { applySteps, type ColumnRun, type Scaling } from './step.ts'
 
 /** What was computed before, of windows and look-ups. */
 export type GivenColumns = (index: number, name: string) => ColumnData | undefined
@@ -12,6 +13,7 @@ export type GivenColumns = (index: number, name: string) => ColumnData | undefin
 /** Columns of a batch, each computed when it is first asked for. */
 export class ColumnEvaluation implements ColumnRun {
   readonly rowCount: number
+  readonly scratch: Scratch
   private readonly planned: readonly PlannedColumn[]
   private readonly batch: Batch
   private readonly given: GivenColumns
@@ -20,7 +22,10 @@ export class ColumnEvaluation implements ColumnRun {
   private readonly hashes = new Map<number, Uint32Array>()
   private readonly failed = new Map<number, RowFailure>()
 
-  constructor(planned: readonly PlannedColumn[], batch: Batch, given: GivenColumns) {
+  /** @param scratch where what it makes may be used again once it is done with */
+  constructor(planned: readonly PlannedColumn[], batch: Batch, given: GivenColumns, scratch: Scratch = new Scratch()) {
+    this.scratch = scratch
+    scratch.begin(batch.rowCount)
     this.planned = planned
     this.rowCount = batch.rowCount
     this.batch = batch
@@ -34,6 +39,17 @@ export class ColumnEvaluation implements ColumnRun {
     const data = applySteps(this.source(source, index, name), steps, this)
     this.done[index] = data
     return data
+  }
+
+  /** For the vector: a last step that only scales numbers is left to whoever writes them. */
+  unscaled(index: number): { readonly data: ColumnData; readonly scaling: Scaling | undefined } {
+    const { name, source, steps } = this.planned[index]!
+    const last = steps.at(-1)
+    const scaling = last?.kind === 'kernel' ? last.scaling : undefined
+    if (scaling === undefined) return { data: this.column(index), scaling }
+    const data = applySteps(this.source(source, index, name), steps.slice(0, -1), this)
+    if (data.kind === 'number') return { data, scaling }
+    return { data: this.column(index), scaling: undefined }
   }
 
   /** What the steps of column `index`, called `name`, start from. */
@@ -56,7 +72,7 @@ export class ColumnEvaluation implements ColumnRun {
   hashesOf(column: number): Uint32Array {
     const known = this.hashes.get(column)
     if (known !== undefined) return known
-    const hashes = hashesOf(this.column(column))
+    const hashes = hashesOf(this.column(column), this.scratch.hashes())
     this.hashes.set(column, hashes)
     return hashes
   }
@@ -66,9 +82,9 @@ export class ColumnEvaluation implements ColumnRun {
     this.failed.set(row, { row, error: new MeshError('INVALID_ARGUMENT', `column "${column}": ${message}`, { field: column }) })
   }
 
-  overflow(row: number, element: string, value: number): void {
+  overflow(row: number, element: string): void {
     if (this.failed.has(row)) return
-    const error = new MeshError('OUT_OF_RANGE', `${element} is ${value}: the vector holds at most ±3.4e38 (FP32)`, { field: element })
+    const error = new MeshError('OUT_OF_RANGE', `${element} is beyond what the vector holds, ±3.4e38 (FP32)`, { field: element })
     this.failed.set(row, { row, error })
   }
 
@@ -80,7 +96,7 @@ export class ColumnEvaluation implements ColumnRun {
   private field(field: string, type: FieldType): ColumnData {
     const known = this.fields.get(field)
     if (known !== undefined) return known
-    const data = fieldColumn(this.batch, field, type)
+    const data = fieldColumn(this.batch, field, { type, scratch: this.scratch })
     this.fields.set(field, data)
     return data
   }

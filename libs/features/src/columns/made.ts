@@ -1,6 +1,6 @@
 import { listed, wrong } from '../refusal.ts'
 import { type ColumnData, type ColumnKind, kindName, numbersIn } from './column-data.ts'
-import { hashNumbers, murmur3Pair, murmur3Words } from './murmur3.ts'
+import { crossMany, crossPairs, hashNumbers } from './murmur3.ts'
 import type { ColumnRun } from './step.ts'
 
 /** Another column that a source is made from. */
@@ -46,7 +46,7 @@ export function crossSource(operands: readonly Operand[], buckets: number | unde
 }
 
 function fullCross(operands: readonly Operand[], sizes: readonly number[], size: number, run: ColumnRun): ColumnData {
-  const values = new Int32Array(run.rowCount)
+  const values = run.scratch.indices().fill(0)
   operands.forEach(({ index }, place) => {
     const part = run.column(index).values as Int32Array
     const width = sizes[place]!
@@ -57,16 +57,10 @@ function fullCross(operands: readonly Operand[], sizes: readonly number[], size:
 
 function hashedCross(operands: readonly Operand[], buckets: number, run: ColumnRun): ColumnData {
   const parts = operands.map(({ index }) => run.hashesOf(index))
-  const values = new Int32Array(run.rowCount)
+  const values = run.scratch.indices()
   const [first, second] = parts as [Uint32Array, Uint32Array]
-  if (parts.length === 2) for (let row = 0; row < values.length; row++) values[row] = murmur3Pair(first[row]!, second[row]!, 0) % buckets
-  else {
-    const words = new Array<number>(parts.length).fill(0)
-    for (let row = 0; row < values.length; row++) {
-      for (let part = 0; part < parts.length; part++) words[part] = parts[part]![row]!
-      values[row] = murmur3Words(words, 0) % buckets
-    }
-  }
+  if (parts.length === 2) crossPairs(first, second, buckets, values)
+  else crossMany(parts, buckets, values)
   for (const { index } of operands) markAbsent(run.column(index), values)
   return { kind: 'index', values, size: buckets, first: 0 }
 }
@@ -82,12 +76,10 @@ function markAbsent(data: ColumnData, values: Int32Array): void {
 }
 
 /** Of text over its bytes, of numbers over their FP64. */
-export function hashesOf(data: ColumnData): Uint32Array {
+export function hashesOf(data: ColumnData, into: Uint32Array): Uint32Array {
   if (data.kind === 'text') return data.values.hashes
-  const values = numbersIn(data)
-  const hashes = new Uint32Array(values.length)
-  hashNumbers(values, 0, hashes)
-  return hashes
+  hashNumbers(numbersIn(data), 0, into)
+  return into
 }
 
 /** Every product of 2 to `degree` of the columns, in the order of scikit-learn's PolynomialFeatures: by degree, then by column. */

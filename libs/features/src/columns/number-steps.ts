@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { wrong } from '../refusal.ts'
 import { deviationOf, extremesOf, meanOf, quantilesOf } from '../statistics/moments.ts'
 import { anyFlag, anyNumber, type ColumnData, type ColumnKind, numbersIn } from './column-data.ts'
-import { type CompiledStep, kernel, needs, type StepCompilers, type StepContext } from './step.ts'
+import { type ColumnRun, type CompiledStep, kernel, needs, type Scaling, type StepCompilers, type StepContext } from './step.ts'
 
 const finite = z.number()
 
@@ -15,11 +15,12 @@ function clipped(low: number, high: number): (from: Float64Array, to: Float64Arr
   }
 }
 
-/** (x - offset) / scale */
-function scaled(offset: number, scale: number): (from: Float64Array, to: Float64Array) => void {
-  return (from, to) => {
-    for (let i = 0; i < from.length; i++) to[i] = (from[i]! - offset) / scale
+function scaled(scaling: Scaling, from: ColumnKind, of: { readonly context: StepContext; readonly name: string }): CompiledStep {
+  const { offset, scale } = scaling
+  const apply = (values: Float64Array, to: Float64Array): void => {
+    for (let i = 0; i < values.length; i++) to[i] = (values[i]! - offset) / scale
   }
+  return kernel(apply, from, { ...of, scaling })
 }
 
 function logarithm(from: Float64Array, to: Float64Array): void {
@@ -43,9 +44,9 @@ function bucketised(edges: readonly number[], from: ColumnKind, context: StepCon
   needs(from, ['number', 'index'], context, 'bucketise')
   const sorted = Float64Array.from(edges)
   const size = edges.length + 1
-  const apply = (data: ColumnData): ColumnData => {
+  const apply = (data: ColumnData, run: ColumnRun): ColumnData => {
     const values = numbersIn(data)
-    const indices = new Int32Array(values.length)
+    const indices = run.scratch.indices()
     for (let row = 0; row < values.length; row++) indices[row] = bucketOf(sorted, values[row]!)
     return { kind: 'index', values: indices, size, first: 0 }
   }
@@ -55,9 +56,9 @@ function bucketised(edges: readonly number[], from: ColumnKind, context: StepCon
 /** 1 where low <= x <= high, else 0: an index of two categories. Strict bounds are the next number up or down, which is exact. */
 function holds(low: number, high: number, from: ColumnKind, context: StepContext): CompiledStep {
   needs(from, ['number', 'index'], context, 'a comparison')
-  const apply = (data: ColumnData): ColumnData => {
+  const apply = (data: ColumnData, run: ColumnRun): ColumnData => {
     const values = numbersIn(data)
-    const flags = new Int32Array(values.length)
+    const flags = run.scratch.indices()
     for (let row = 0; row < values.length; row++) {
       const value = values[row]!
       flags[row] = value >= low && value <= high ? 1 : Number.isNaN(value) ? -1 : 0
@@ -111,7 +112,7 @@ export const numberSteps: StepCompilers<
       )
     needs(from, ['number', 'index', 'vector'], context, 'range')
     const gives = from.kind === 'index' ? anyNumber : from
-    const apply = (data: ColumnData, run: { fail(row: number, field: string, message: string): void }): ColumnData => {
+    const apply = (data: ColumnData, run: ColumnRun): ColumnData => {
       const values = numbersIn(data)
       const width = data.kind === 'vector' ? data.width : 1
       for (let i = 0; i < values.length; i++)
@@ -138,7 +139,7 @@ export const numberSteps: StepCompilers<
               return fitted
             },
           })
-    return kernel(scaled(mean, deviation), from, { context, name: 'standardise' })
+    return scaled({ offset: mean, scale: deviation }, from, { context, name: 'standardise' })
   },
   normalise(setting, from, context) {
     needs(from, ['number', 'index', 'vector'], context, 'normalise')
@@ -155,7 +156,7 @@ export const numberSteps: StepCompilers<
               return fitted
             },
           })
-    return kernel(scaled(min, max - min), from, { context, name: 'normalise' })
+    return scaled({ offset: min, scale: max - min }, from, { context, name: 'normalise' })
   },
   bucketise(setting, from, context) {
     if (!('quantiles' in setting)) return bucketised(setting, from, context)

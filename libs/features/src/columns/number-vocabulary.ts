@@ -1,11 +1,13 @@
 /** Widest span of whole numbers that is looked up in a plain table. */
 const widestSpan = 65_536
 
+const noPlace = -2
+
 /** Numbers by their place in a list: a plain table where they are whole and close together, else a map. */
 export class NumberVocabulary {
   readonly size: number
   private readonly lowest: number
-  /** Place + 1 of `lowest` + index; 0 is none. Empty where `places` is used. */
+  /** Place of `lowest` + index, or `noPlace`. Empty where `places` is used. */
   private readonly table: Int32Array
   private readonly places: ReadonlyMap<number, number>
 
@@ -16,13 +18,12 @@ export class NumberVocabulary {
     this.lowest = numbers.reduce((lowest, number) => Math.min(lowest, number), Infinity)
     const span = numbers.reduce((highest, number) => Math.max(highest, number), -Infinity) - this.lowest + 1
     const dense = numbers.length > 0 && span <= widestSpan && numbers.every(Number.isSafeInteger)
-    this.table = new Int32Array(dense ? span : 0)
-    if (dense) numbers.forEach((number, index) => (this.table[number - this.lowest] = index + 1))
+    this.table = new Int32Array(dense ? span : 0).fill(noPlace)
+    if (dense) numbers.forEach((number, index) => (this.table[number - this.lowest] = index))
   }
 
   /** -1 for NaN, `unknown` for a number that is not in the list. */
-  findAll(values: Float64Array, unknown: number): Int32Array {
-    const found = new Int32Array(values.length)
+  findAll(values: Float64Array, unknown: number, found: Int32Array): Int32Array {
     const { table, lowest, places } = this
     if (table.length === 0) {
       for (let row = 0; row < values.length; row++) {
@@ -31,13 +32,16 @@ export class NumberVocabulary {
       }
       return found
     }
-    for (let row = 0; row < values.length; row++) {
+    const size = table.length
+    for (let row = 0; row < found.length; row++) {
       const place = values[row]! - lowest
-      const index = place | 0
-      if (index === place && index >= 0 && index < table.length) {
-        const entry = table[index]!
-        found[row] = entry === 0 ? unknown : entry - 1
-      } else found[row] = Number.isNaN(place) ? -1 : unknown
+      let number = -1
+      if (place >= 0 && place < size) {
+        const index = place | 0
+        number = index === place ? table[index]! : noPlace
+        if (number === noPlace) number = unknown
+      } else if (!Number.isNaN(place)) number = unknown
+      found[row] = number
     }
     return found
   }

@@ -1,11 +1,14 @@
 import type { z } from 'zod'
 import { wrong } from '../refusal.ts'
-import { anyNumber, type ColumnData, type ColumnKind, kindName, numbersIn } from './column-data.ts'
+import { anyNumber, type ColumnData, type ColumnKind, kindName, numbersIn, numbersOfIndex } from './column-data.ts'
+import type { Scratch } from './scratch.ts'
 import type { StepDefinition, StepName } from './step-definition.ts'
 
 /** The rows that a plan's columns are computed of. */
 export interface ColumnRun {
   readonly rowCount: number
+  /** Arrays of a value a row, for what a step makes. */
+  readonly scratch: Scratch
   column(index: number): ColumnData
   /** MurmurHash3 of each row's value in a column, made once a run. */
   hashesOf(column: number): Uint32Array
@@ -13,10 +16,21 @@ export interface ColumnRun {
   fail(row: number, field: string, message: string): void
 }
 
+interface Kernel {
+  readonly kind: 'kernel'
+  apply(from: Float64Array, to: Float64Array): void
+  /** Where it only scales, so that it can be done while the vector is written. */
+  readonly scaling?: Scaling | undefined
+}
+
+/** (x - offset) / scale */
+export interface Scaling {
+  readonly offset: number
+  readonly scale: number
+}
+
 /** Compiled. A kernel goes from numbers to numbers, NaN staying NaN unless it says otherwise; `to` may be `from`. */
-export type Step =
-  | { readonly kind: 'kernel'; apply(from: Float64Array, to: Float64Array): void }
-  | { readonly kind: 'map'; apply(data: ColumnData, run: ColumnRun): ColumnData }
+export type Step = Kernel | { readonly kind: 'map'; apply(data: ColumnData, run: ColumnRun): ColumnData }
 
 export interface CompiledStep {
   readonly step: Step
@@ -77,11 +91,16 @@ export function needs(from: ColumnKind, kinds: readonly ColumnKind['kind'][], co
 export function kernel(
   apply: (from: Float64Array, to: Float64Array) => void,
   from: ColumnKind,
-  { context, name, whole = false }: { readonly context: StepContext; readonly name: string; readonly whole?: boolean },
+  {
+    context,
+    name,
+    whole = false,
+    scaling,
+  }: { readonly context: StepContext; readonly name: string; readonly whole?: boolean; readonly scaling?: Scaling },
 ): CompiledStep {
   needs(from, ['number', 'index', 'vector'], context, name)
   const gives: ColumnKind = from.kind === 'vector' ? from : whole ? { kind: 'number', whole } : anyNumber
-  return { step: { kind: 'kernel', apply }, gives }
+  return { step: { kind: 'kernel', apply, scaling }, gives }
 }
 
 export function applySteps(source: ColumnData, steps: readonly Step[], run: ColumnRun): ColumnData {
@@ -93,8 +112,8 @@ export function applySteps(source: ColumnData, steps: readonly Step[], run: Colu
       owned = false
       continue
     }
-    const from = numbersIn(data)
-    const to = owned || data.kind === 'index' ? from : new Float64Array(from.length)
+    const from = data.kind === 'index' ? numbersOfIndex(data, run.scratch.numbers()) : numbersIn(data)
+    const to = owned ? from : data.kind === 'vector' ? new Float64Array(from.length) : run.scratch.numbers()
     step.apply(from, to)
     data = data.kind === 'vector' ? { kind: 'vector', values: to, width: data.width } : { kind: 'number', values: to }
     owned = true

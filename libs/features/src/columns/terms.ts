@@ -1,6 +1,7 @@
-import { textColumn } from '@spillway/core'
+import { bytesColumn, textColumn } from '@spillway/core'
 import { murmur3 } from './murmur3.ts'
 import type { TermsDefinition } from './step-definition.ts'
+import { TextColumn } from './text-column.ts'
 
 /** Runs of letters, digits and underscores. */
 const wordPattern = /[\p{L}\p{N}_]+/gu
@@ -28,6 +29,19 @@ export class TermReader {
     const endOf = (unit: number): number => (unit + 1 < units ? starts[unit + 1]! - gap : bytes.length)
     for (let length = min; length <= max; length++)
       for (let unit = 0; unit + length <= units; unit++) take(bytes, starts[unit]!, endOf(unit + length - 1))
+  }
+
+  /** The terms of every text, one after the other, each with its text's row. */
+  readAll(texts: readonly string[]): { readonly texts: TextColumn; readonly rows: readonly number[] } {
+    const parts: Uint8Array[] = []
+    const rows: number[] = []
+    texts.forEach((text, row) => {
+      this.read(text, (bytes, from, to) => {
+        parts.push(bytes.subarray(from, to))
+        rows.push(row)
+      })
+    })
+    return { texts: TextColumn.ofBytes(bytesColumn(parts)), rows }
   }
 
   /** MurmurHash3 x86 32 of each term, seed 0. */

@@ -1,5 +1,5 @@
 import { bytesCount, type BytesColumn, sliceBytes, textColumn, textValues } from '@spillway/core'
-import { murmur3 } from './murmur3.ts'
+import { hashTexts } from './murmur3.ts'
 
 /** Texts, one a row, '' where absent: as UTF-8 bytes, as strings and as hashes, each made when first asked for. */
 export class TextColumn {
@@ -42,7 +42,7 @@ export class TextColumn {
     if (seed === 0 && this.hashed !== undefined) return this.hashed
     const { bytes, offsets } = this.bytes
     const hashes = new Uint32Array(this.rowCount)
-    for (let row = 0; row < hashes.length; row++) hashes[row] = murmur3(bytes, offsets[row]!, offsets[row + 1]!, seed)
+    hashTexts(bytes, offsets, seed, hashes)
     return hashes
   }
 

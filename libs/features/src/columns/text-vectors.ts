@@ -2,7 +2,6 @@ import { z } from 'zod'
 import { wrong } from '../refusal.ts'
 import { ByteVocabulary } from './byte-vocabulary.ts'
 import type { ColumnData } from './column-data.ts'
-import { murmur3 } from './murmur3.ts'
 import { needs, type StepCompilers, type StepContext } from './step.ts'
 import { TermReader } from './terms.ts'
 import type { TextColumn } from './text-column.ts'
@@ -35,29 +34,28 @@ export const textVectorSteps: StepCompilers<'ngrams' | 'tfidf'> = {
   tfidf(setting, from, context) {
     needs(from, ['text'], context, 'tfidf')
     const reader = new TermReader(setting)
-    const { terms, idf } = context.fitted<TermStatistics>({
+    const { terms: known, idf } = context.fitted<TermStatistics>({
       schema: z
         .strictObject({ terms: z.array(z.string()).min(1), idf: z.array(z.number()) })
         .refine((fitted) => fitted.terms.length === fitted.idf.length, 'one idf a term'),
       unfitted: { terms: [''], idf: [1] },
       fit: (data) => termStatistics((data.values as TextColumn).strings, reader, setting, context),
     })
-    const vocabulary = new ByteVocabulary(terms)
+    const vocabulary = new ByteVocabulary(known)
     const weights = Float64Array.from(idf)
     const apply = (data: ColumnData): ColumnData => {
       const { strings } = data.values as TextColumn
       const values = new Float64Array(strings.length * weights.length)
-      strings.forEach((text, row) => {
-        const own = values.subarray(row * weights.length, (row + 1) * weights.length)
-        reader.read(text, (bytes, start, end) => {
-          const term = vocabulary.find(bytes, start, end, murmur3(bytes, start, end, 0), -1)
-          if (term >= 0) own[term] = own[term]! + 1
-        })
-        weigh(own, weights)
-      })
+      const terms = reader.readAll(strings)
+      const numbers = vocabulary.findAll(terms.texts, -1, new Int32Array(terms.texts.rowCount))
+      for (let at = 0; at < numbers.length; at++) {
+        const place = terms.rows[at]! * weights.length + numbers[at]!
+        if (numbers[at]! >= 0) values[place] = values[place]! + 1
+      }
+      for (let row = 0; row < strings.length; row++) weigh(values.subarray(row * weights.length, (row + 1) * weights.length), weights)
       return { kind: 'vector', values, width: weights.length }
     }
-    return { step: { kind: 'map', apply }, gives: { kind: 'vector', elements: terms.map((term) => `=${term}`) } }
+    return { step: { kind: 'map', apply }, gives: { kind: 'vector', elements: known.map((term) => `=${term}`) } }
   },
 }
 

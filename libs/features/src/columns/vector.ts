@@ -3,6 +3,8 @@ import type { InputPlan, PlannedColumn } from '../plan.ts'
 import type { ColumnData, ColumnKind } from './column-data.ts'
 import { elementNames } from './compile-columns.ts'
 import { ColumnEvaluation } from './evaluate.ts'
+import type { Scaling } from './step.ts'
+import type { Scratch } from './scratch.ts'
 
 const largestFp32 = 3.4028234663852886e38
 /** Rows are written in blocks of about this size, so that a row's cache lines are still there when its next column is written. */
@@ -15,22 +17,30 @@ interface Computed {
   readonly failures: readonly RowFailure[]
 }
 
-/** The vector of every row. @param windows by column, what windows computed; @param lookups by index of the column, what was looked up */
+/**
+ * The vector of every row.
+ * @param given by column, what windows computed, and what was looked up
+ * @param scratch of the caller, for batch after batch
+ */
 export function computeVector(
   plan: InputPlan,
   batch: Batch,
-  windows: readonly Float64Array[],
-  lookups: ReadonlyMap<number, ColumnData>,
+  { windows, lookups }: { readonly windows: readonly Float64Array[]; readonly lookups: ReadonlyMap<number, ColumnData> },
+  scratch: Scratch,
 ): Computed {
-  const evaluation = new ColumnEvaluation(plan.columns, batch, (index) => lookups.get(index) ?? windowColumn(plan, index, windows))
-  const columns = plan.vector.map((index) => evaluation.column(index))
-  const width = plan.vector.reduce((sum, index) => sum + elementCount(plan.columns[index]!.kind), 0)
+  const evaluation = new ColumnEvaluation(plan.columns, batch, (index) => lookups.get(index) ?? windowColumn(plan, index, windows), scratch)
+  const parts: Part[] = []
+  let width = 0
+  for (const index of plan.vector) {
+    const column = plan.columns[index]!
+    parts.push({ column, at: width, ...evaluation.unscaled(index) })
+    width += elementCount(column.kind)
+  }
   const data = new Float32Array(batch.rowCount * width)
   const rows = Math.max(16, Math.floor(blockBytes / (4 * Math.max(1, width))))
   for (let start = 0; start < batch.rowCount; start += rows) {
     const block = { data, width, start, end: Math.min(start + rows, batch.rowCount) }
-    let at = 0
-    plan.vector.forEach((index, place) => (at = write(block, at, { evaluation, column: plan.columns[index]!, data: columns[place]! })))
+    for (const part of parts) write(block, part, evaluation)
   }
   return { vector: { datatype: 'FP32', shape: [batch.rowCount, width], data }, failures: evaluation.failures }
 }
@@ -55,23 +65,34 @@ interface Block {
 }
 
 interface Part {
-  readonly evaluation: ColumnEvaluation
   readonly column: PlannedColumn
+  /** The first of its elements. */
+  readonly at: number
   readonly data: ColumnData
+  readonly scaling: Scaling | undefined
 }
 
-/** Writes one column's elements at `at`; gives where the next begins. */
-function write(block: Block, at: number, part: Part): number {
-  const { data } = part
-  const { kind } = part.column
-  if (data.kind === 'index') {
-    if (kind.kind === 'flags') writeFlags(block, at, data.values)
-    else writeIndices(block, at, data)
-  } else if (data.kind === 'vector') {
-    for (let element = 0; element < data.width; element++)
-      if (writeNumbers(block, at + element, data.values, { width: data.width, element })) refuse(part, block, element)
-  } else if (data.kind !== 'text' && writeNumbers(block, at, data.values, { width: 1, element: 0 })) refuse(part, block, 0)
-  return at + elementCount(kind)
+function write(block: Block, { column, at, data, scaling }: Part, evaluation: ColumnEvaluation): void {
+  switch (data.kind) {
+    case 'index':
+      if (column.kind.kind === 'flags') writeFlags(block, at, data.values)
+      else writeIndices(block, at, data)
+      break
+    case 'vector':
+      for (let element = 0; element < data.width; element++)
+        if (writeElements(block, at + element, { ...data, element })) refuse(block, { column, at, element }, evaluation)
+      break
+    case 'number': {
+      const beyond = scaling === undefined ? writeNumbers(block, at, data.values) : writeScaled(block, at, data.values, scaling)
+      if (beyond) refuse(block, { column, at, element: 0 }, evaluation)
+      break
+    }
+    case 'timestamp':
+    case 'text':
+      throw new TypeError(`column ${column.name} is no number`)
+    default:
+      data satisfies never
+  }
 }
 
 function writeFlags({ data, width, start, end }: Block, at: number, indices: Int32Array): void {
@@ -86,32 +107,56 @@ function writeIndices(
   at: number,
   { values, first }: { readonly values: Int32Array; readonly first: number },
 ): void {
-  for (let row = start, to = start * width + at; row < end; row++, to += width) data[to] = values[row]! < 0 ? NaN : values[row]! + first
+  for (let row = start, to = start * width + at; row < end; row++, to += width) {
+    const index = values[row]!
+    data[to] = index < 0 ? NaN : index + first
+  }
 }
 
-/** Whether some number is beyond FP32. */
-function writeNumbers(
+/** Whether some number is beyond FP32; as the two below it. */
+function writeNumbers({ data, width, start, end }: Block, at: number, values: Float64Array): boolean {
+  let beyond = false
+  for (let row = start, to = start * width + at; row < end; row++, to += width) {
+    const value = values[row]!
+    data[to] = value
+    if (value > largestFp32 || value < -largestFp32) beyond = true
+  }
+  return beyond
+}
+
+function writeScaled({ data, width, start, end }: Block, at: number, values: Float64Array, { offset, scale }: Scaling): boolean {
+  let beyond = false
+  for (let row = start, to = start * width + at; row < end; row++, to += width) {
+    const value = (values[row]! - offset) / scale
+    data[to] = value
+    if (value > largestFp32 || value < -largestFp32) beyond = true
+  }
+  return beyond
+}
+
+function writeElements(
   { data, width, start, end }: Block,
   at: number,
-  values: Float64Array,
-  from: { readonly width: number; readonly element: number },
+  of: { readonly values: Float64Array; readonly width: number; readonly element: number },
 ): boolean {
-  let largest = 0
-  for (let row = start, to = start * width + at, of = start * from.width + from.element; row < end; row++, to += width, of += from.width) {
-    const value = values[of]!
+  let beyond = false
+  for (let row = start, to = start * width + at, from = start * of.width + of.element; row < end; row++, to += width, from += of.width) {
+    const value = of.values[from]!
     data[to] = value
-    if (value > largest) largest = value
-    else if (-value > largest) largest = -value
+    if (value > largestFp32 || value < -largestFp32) beyond = true
   }
-  return largest > largestFp32
+  return beyond
 }
 
-function refuse({ evaluation, column, data }: Part, { start, end }: Block, element: number): void {
-  const width = data.kind === 'vector' ? data.width : 1
-  const values = data.values as Float64Array
+/** Beyond FP32 is infinite in it. */
+function refuse(
+  { data, width, start, end }: Block,
+  { column, at, element }: { readonly column: PlannedColumn; readonly at: number; readonly element: number },
+  evaluation: ColumnEvaluation,
+): void {
   const name = elementNames(column)[element]!
   for (let row = start; row < end; row++) {
-    const value = values[row * width + element]!
-    if (Math.abs(value) > largestFp32) evaluation.overflow(row, name, value)
+    const value = data[row * width + at + element]!
+    if (Math.abs(value) === Infinity) evaluation.overflow(row, name)
   }
 }
