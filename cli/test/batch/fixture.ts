@@ -55,17 +55,20 @@ export function linesOf(folder: string): readonly string[] {
 }
 
 /** Kills a run with a work folder after its first checkpoints. @returns whether it was killed before its end */
-export async function killedMidway(
+export function killedMidway(args: readonly string[], cwd: string, work: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<boolean> {
+  return killedWhen(args, cwd, () => existsSync(work) && readdirSync(work).some((name) => /^counts-[2-9]/.test(name)), signal)
+}
+
+/** Kills a run when a condition holds. @returns whether it was killed before its end */
+export async function killedWhen(
   args: readonly string[],
   cwd: string,
-  work: string,
+  due: () => boolean,
   signal: NodeJS.Signals = 'SIGKILL',
 ): Promise<boolean> {
   const command = new Command(args, cwd)
-  const counted = (): boolean => existsSync(work) && readdirSync(work).some((name) => /^counts-[2-9]/.test(name))
-  for (const endMs = Date.now() + 30_000; Date.now() < endMs && !counted();) await wait(2)
-  const code = await command.stop(signal)
-  return code !== 0
+  for (const endMs = Date.now() + 30_000; Date.now() < endMs && !due();) await wait(2)
+  return (await command.stop(signal)) !== 0
 }
 
 /** All files below a folder, with their sizes. */
