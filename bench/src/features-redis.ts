@@ -190,17 +190,16 @@ async function openLoop(
   const total = perSecond * seconds
   const latencies: number[] = []
   const calls: Promise<void>[] = []
+  const measure = async (event: Batch, dueMs: number): Promise<void> => {
+    await call(event)
+    latencies.push(performance.now() - dueMs)
+  }
   const startMs = performance.now()
   for (let sent = 0; sent < total;) {
     const dueCount = Math.min(total, Math.floor(((performance.now() - startMs) / 1000) * perSecond) + 1)
     for (; sent < dueCount; sent++) {
       const dueMs = startMs + (sent / perSecond) * 1000
-      const event = events[sent % events.length]!
-      calls.push(
-        call(event).then(() => {
-          latencies.push(performance.now() - dueMs)
-        }),
-      )
+      calls.push(measure(events[sent % events.length]!, dueMs))
     }
     await wait(1)
   }

@@ -97,8 +97,22 @@ describe.skipIf(names.length === 0)('the reference data', () => {
     const [from] = names.slice(38)
     const exported = new SpillwayProcess(
       [
-        ...['features', 'export', '--pipeline', pipeline, '--input', `transactions=${transactions!}`, '--input', `labels=${labels!}`],
-        ...['--out', out!, '--from', `${from!}T00:00:00Z`, '--label', 'labels.fraud', '--on', 'transaction_id'],
+        'features',
+        'export',
+        '--pipeline',
+        pipeline,
+        '--input',
+        `transactions=${transactions!}`,
+        '--input',
+        `labels=${labels!}`,
+        '--out',
+        out!,
+        '--from',
+        `${from!}T00:00:00Z`,
+        '--label',
+        'labels.fraud',
+        '--on',
+        'transaction_id',
       ],
       work,
     )
