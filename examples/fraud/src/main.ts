@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { finished } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
@@ -14,7 +14,8 @@ import { buildWorld, dayMs, fullSize, type SimulationSettings, smallSize } from 
 const usage = `usage: node examples/fraud/src/main.ts simulate --days N --out DIR [--seed N] [--small] [--start-date YYYY-MM-DD]
        node examples/fraud/src/main.ts play --bus kafka://HOST:PORT [--rate N] [--seed N] [--small] [--start-date YYYY-MM-DD]
 
-simulate writes DIR/transactions.ndjson and DIR/labels.ndjson, one event a line, each file in the order in which its events become known.
+simulate writes DIR/transactions.ndjson and DIR/labels.ndjson, one event a line, each file in the order in which its events become known, and
+DIR/simulation.json, the settings that make them again.
 play publishes them to the topics transactions and labels, N (1000) transactions a second, until Ctrl-C; started again it goes on where it stopped.`
 
 async function main(): Promise<void> {
@@ -36,6 +37,7 @@ async function main(): Promise<void> {
   const days = wholeNumber('days', values.days)
   await mkdir(values.out, { recursive: true })
   await writeEvents(settings, days, values.out)
+  await writeFile(join(values.out, 'simulation.json'), `${JSON.stringify({ ...settings, days }, null, 2)}\n`)
 }
 
 async function play(settings: SimulationSettings, address: string, transactionsPerS: number): Promise<void> {

@@ -1,5 +1,6 @@
 """report.json, and the same for people."""
 
+import datetime
 import json
 import pathlib
 from typing import Any
@@ -21,11 +22,11 @@ def _text(report: dict[str, Any]) -> str:
 Written by `train.py`; report.json holds the same figures.
 
 ```
-node examples/fraud/src/export-features.ts --days {simulation["days"]} --seed {simulation["seed"]} --out examples/fraud/training/build
-node examples/fraud/src/export-features.ts --days {other["days"]} --seed {other["seed"]} --from-day {other["fromDay"]} --out examples/fraud/training/build/other
+{_export(1, simulation)}
+{_export(2, other)}
 cd examples/fraud/training
 python3.11 -m venv .venv && .venv/bin/pip install -r requirements.txt
-.venv/bin/python train.py build build/other --seed {report["seed"]}
+.venv/bin/python train.py build/1 build/2 --seed {report["seed"]}
 ```
 
 Simulation of {simulation["customers"]:,} customers and {simulation["terminals"]:,} terminals. Trained on days {days["train"][0]} to {days["train"][1]} ({report["trainRows"]:,} rows), thresholds chosen on days
@@ -60,6 +61,17 @@ Microseconds a row, ONNX Runtime, one thread:
 
 Sizes: cheap {report["bytes"]["fraud-cheap"]:,} bytes, heavy {report["bytes"]["fraud-heavy"]:,} bytes.
 """
+
+
+def _export(run: int, simulation: dict[str, Any]) -> str:
+    """From the day on which every window is full, up to where all labels are known: they take up to a week."""
+    folder = f"examples/fraud/training/build/{run}"
+    start = datetime.date.fromisoformat(simulation["startDate"])
+    first, end = (start + datetime.timedelta(days=days) for days in (37, simulation["days"] - 7))
+    return f"""node examples/fraud/src/main.ts simulate --days {simulation["days"]} --seed {simulation["seed"]} --out {folder}
+npx spillway features export --pipeline examples/fraud/pipeline.yaml --out {folder}/features.csv \\
+  --input transactions={folder}/transactions.ndjson --input labels={folder}/labels.ndjson \\
+  --label labels.fraud --on transaction_id --fields customer_id --from {first} --to {end}"""
 
 
 def _evaluation(test: dict[str, Any]) -> str:

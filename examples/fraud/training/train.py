@@ -1,13 +1,15 @@
 """Trains the two models of the fraud cascade, and reports what they are worth.
 
-Reads what `node examples/fraud/src/export-features.ts` wrote: the features are Spillway's own, never computed a second time here.
+Reads what `spillway features export` wrote: the features are Spillway's own, never computed a second time here.
 
-    python train.py EXPORT_DIR OTHER_EXPORT_DIR [--seed N]
+    python train.py RUN OTHER_RUN [--seed N]
 
-The other export is of another simulation, with customers and terminals of its own: no choice was made by looking at it. Writes ../models/<model>/1/model.onnx, report.json and report.md.
+A run is a folder with features.csv (and features.csv.json beside it) and the simulation.json of what it was exported from. The other run is of another simulation, with customers and terminals of its own: no choice was made by looking at it. Writes ../models/<model>/1/model.onnx, report.json and report.md.
 """
 
 import argparse
+import csv
+import datetime
 import json
 import pathlib
 import warnings
@@ -40,12 +42,12 @@ EPOCHS = 12
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("export", type=pathlib.Path)
+    arguments.add_argument("run", type=pathlib.Path)
     arguments.add_argument("other", type=pathlib.Path)
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()
 
-    columns, features, rows = read_export(options.export)
+    simulation, features, rows = read_run(options.run)
     fraud, day = rows["fraud"], rows["day"]
 
     train = between(day, TRAIN)
@@ -58,13 +60,13 @@ def main() -> None:
     # From here on only the files that are served count.
     cheap_scores = graphs.score(MODELS / "fraud-cheap" / "1" / "model.onnx", features)
     thresholds = choose_thresholds(cheap_scores, fraud, between(day, THRESHOLDS))
-    other_columns, other_features, other_rows = read_export(options.other)
+    other_simulation, other_features, other_rows = read_run(options.other)
     write_report(
         HERE,
         {
             "seed": options.seed,
-            "simulation": columns["simulation"],
-            "otherSimulation": other_columns["simulation"],
+            "simulation": simulation,
+            "otherSimulation": other_simulation,
             "days": {"train": TRAIN, "thresholds": THRESHOLDS, "test": TEST},
             "trainRows": int(train.sum()),
             "thresholds": {"below": thresholds[0], "above": thresholds[1], "alertAtLeast": ALERT_AT_LEAST},
@@ -76,11 +78,26 @@ def main() -> None:
     )
 
 
-def read_export(directory: pathlib.Path) -> tuple[dict, np.ndarray, np.ndarray]:
-    """What columns.json says, FP32 [rows, features], and the rows by column name."""
-    columns = json.loads((directory / "columns.json").read_text())
-    features = np.fromfile(directory / "features.f32", dtype="<f4").reshape(-1, len(columns["vector"]))
-    return columns, features, np.genfromtxt(directory / "rows.csv", delimiter=",", names=True, dtype=np.int64)
+def read_run(directory: pathlib.Path) -> tuple[dict, np.ndarray, np.ndarray]:
+    """The simulation's settings, FP32 [rows, features] in the order of the vector, and what is known of each row besides, by name."""
+    simulation = json.loads((directory / "simulation.json").read_text())
+    description = json.loads((directory / "features.csv.json").read_text())
+    names = json.loads(description["metadata"]["spillway.features"])
+    start = datetime.date.fromisoformat(simulation["startDate"])
+    features = np.empty((description["rows"], len(names)), dtype=np.float32)
+    rows = np.empty(description["rows"], dtype=[("day", np.int64), ("customer_id", np.int64), ("fraud", np.int64)])
+    with (directory / "features.csv").open(newline="") as file:
+        lines = csv.reader(file)
+        header = next(lines)
+        vector = [header.index(name) for name in names]
+        time, customer, label = (header.index(name) for name in ("event_time", "customer_id", "fraud"))
+        for row, line in enumerate(lines):
+            if line[label] == "":
+                raise SystemExit(f"{directory}: transaction {line[0]} has no label yet: simulate some days more than are exported")
+            features[row] = [float(line[at]) if line[at] else np.nan for at in vector]
+            # Event times are in UTC.
+            rows[row] = ((datetime.date.fromisoformat(line[time][:10]) - start).days, int(line[customer]), line[label] == "true")
+    return simulation, features, rows
 
 
 def evaluate(features: np.ndarray, rows: np.ndarray, thresholds: tuple[float, float], seed: int) -> dict:
