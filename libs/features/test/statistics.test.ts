@@ -2,7 +2,6 @@ import type { Batch } from '@spillway/core'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
-  exportFeatures,
   FeatureEngine,
   type FeaturesDefinition,
   featuresSchema,
@@ -267,8 +266,8 @@ test('a replay through the engine fits to what windows see, and those statistics
   const engine = new FeatureEngine({ plan: fitter.plan, store: await openStore(), observe: (rows) => fitter.add(rows) })
   const payments = [1, 3, 8].map((amount, index) => ({ amount, timeMs: index * 1000 }))
   const late = { amount: 100, timeMs: -40 * dayMs }
-  const slices = [{ input: 'payments', batch: batchOf('payments', [...payments, late], 0) }]
-  for await (const { failures } of exportFeatures(engine, slices)) expect(failures).toHaveLength(1)
+  const { failures } = await engine.compute(batchOf('payments', [...payments, late], 0), 'payments', 'stream')
+  expect(failures).toHaveLength(1)
   const statistics = fitter.finish(madeAt)
   // Means of 1, of 1 and 3, of 1, 3 and 8; the late payment failed.
   const means = [1, 2, 4]
