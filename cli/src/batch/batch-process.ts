@@ -19,7 +19,7 @@ export interface BatchProcessOptions {
 }
 
 /** Starts a component, to be drained with the run. */
-export type Begin = <T extends Component>(component: T) => Promise<T>
+type Begin = <T extends Component>(component: T) => Promise<T>
 
 /** As it is, without a feature log: what a batch run computes was not served. */
 export function unlogged({ featureLog: _log, ...pipeline }: Pipeline): Pipeline {

@@ -31,19 +31,19 @@ export interface Comparison {
   readonly drift: readonly FeatureDrift[]
 }
 
-export interface RowsOfOne {
+interface RowsOfOne {
   readonly rows: number
   readonly examples: readonly string[]
 }
 
-export interface FeatureSkew {
+interface FeatureSkew {
   readonly feature: string
   readonly rows: number
   /** Largest distance between the two values; NaN where it is one of them that is missing. */
   readonly largest: number
 }
 
-export interface SkewExample {
+interface SkewExample {
   readonly id: string
   readonly feature: string
   /** null where it is missing. */

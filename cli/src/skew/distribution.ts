@@ -19,7 +19,7 @@ export function sortedValues(values: Float32Array): Float32Array {
 }
 
 /** Linear between the nearest two (definition 7 of Hyndman and Fan, "Sample Quantiles in Statistical Packages", 1996); NaN of nothing. */
-export function quantile(sorted: Float32Array, share: number): number {
+function quantile(sorted: Float32Array, share: number): number {
   if (sorted.length === 0) return NaN
   const place = (sorted.length - 1) * share
   const low = Math.floor(place)
