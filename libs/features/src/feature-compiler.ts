@@ -145,7 +145,7 @@ export class FeatureCompiler {
     const functions = Object.values(features.columns).flatMap(({ module, export: name }) =>
       module === undefined ? [] : [String(modules?.get(module)?.[name ?? ''])],
     )
-    const inputs = [...this.inputs].map(([name, { fields, predict, latenessMs }]) => [name, [...fields], predict, latenessMs])
+    const inputs = [...this.inputs].map(([name, { fields, predict }]) => [name, [...fields], predict])
     return hashOf([
       features,
       inputs,

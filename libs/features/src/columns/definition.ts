@@ -1,10 +1,18 @@
 import { z } from 'zod'
 import { checkLookup, type LookupColumnDefinition, lookupShape } from '../lookups/definition.ts'
 import { checkWindow, type WindowDefinition, windowShape } from '../windows/definition.ts'
+import type { ColumnData } from './column-data.ts'
 import { type StepDefinition, stepSchema } from './step-definition.ts'
 
 /** What a module's function gives: numbers and text one a row, categories by number, or some numbers a row. */
 export type ModuleGives = 'number' | 'text' | { readonly index: number } | { readonly vector: number }
+
+/** A module's function: whole columns by name, which it only reads, to a column of as many rows. It may give text as strings. */
+export type ColumnFunction = (
+  columns: Readonly<Record<string, ColumnData>>,
+  settings: unknown,
+  rowCount: number,
+) => ColumnData | { readonly kind: 'text'; readonly values: readonly string[] }
 
 /** What is made of other columns and fields. */
 export interface CombinationDefinition {

@@ -1,6 +1,7 @@
 import { listed, wrong } from '../refusal.ts'
 import { type ColumnData, type ColumnKind, kindName, numbersIn } from './column-data.ts'
 import { crossMany, crossPairs, hashNumbers } from './murmur3.ts'
+import type { ColumnFunction } from './definition.ts'
 import type { ColumnRun } from './step.ts'
 
 /** Another column that a source is made from. */
@@ -125,13 +126,6 @@ function productName(names: readonly string[]): string {
     })
     .join('*')
 }
-
-/** What a module's function is given and gives. Text may be given as strings. */
-export type ColumnFunction = (
-  columns: Readonly<Record<string, ColumnData>>,
-  settings: unknown,
-  rowCount: number,
-) => ColumnData | { readonly kind: 'text'; readonly values: readonly string[] }
 
 export function exportedFunction(module: Readonly<Record<string, unknown>>, name: string, path: string, at: string): ColumnFunction {
   const found = module[name]

@@ -1,6 +1,6 @@
 import { sliceColumn, type ColumnData, type ColumnKind } from './column-data.ts'
-import type { ModuleGives } from './definition.ts'
-import type { ColumnFunction, MadeSource, Operand } from './made.ts'
+import type { ColumnFunction, ModuleGives } from './definition.ts'
+import type { MadeSource, Operand } from './made.ts'
 import type { ColumnRun } from './step.ts'
 import { TextColumn } from './text-column.ts'
 
