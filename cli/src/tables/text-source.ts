@@ -1,6 +1,4 @@
 import { createReadStream } from 'node:fs'
-import { open } from 'node:fs/promises'
-import { createInterface } from 'node:readline'
 import { MeshError } from '@spillway/core'
 import { CsvError, parse } from 'csv-parse'
 import { asNumber, asText, type ReadRows, type TableSource, type WantedColumns } from './table-source.ts'
@@ -42,25 +40,36 @@ export async function openNdjson(path: string, metadata: Readonly<Record<string,
 }
 
 async function* objects(path: string): AsyncGenerator<Readonly<Record<string, unknown>>> {
-  const file = await open(path)
-  try {
-    let line = 0
-    for await (const text of createInterface({ input: file.createReadStream({ autoClose: false }), crlfDelay: Infinity })) {
-      line++
-      if (text.trim() === '') continue
-      let value: unknown
-      try {
-        value = JSON.parse(text)
-      } catch (thrown) {
-        throw new MeshError('INVALID_ARGUMENT', `${path}:${line}: is no JSON: ${(thrown as Error).message}`, { cause: thrown })
-      }
-      if (typeof value !== 'object' || value === null || Array.isArray(value))
-        throw new MeshError('INVALID_ARGUMENT', `${path}:${line}: expected a JSON object`)
-      yield value as Readonly<Record<string, unknown>>
+  let line = 0
+  for await (const text of lines(path)) {
+    line++
+    if (text.trim() === '') continue
+    let value: unknown
+    try {
+      value = JSON.parse(text)
+    } catch (thrown) {
+      throw new MeshError('INVALID_ARGUMENT', `${path}:${line}: is no JSON: ${(thrown as Error).message}`, { cause: thrown })
     }
-  } finally {
-    await file.close()
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw new MeshError('INVALID_ARGUMENT', `${path}:${line}: expected a JSON object`)
+    yield value as Readonly<Record<string, unknown>>
   }
+}
+
+/** A line ends at a line feed alone: node:readline takes U+2028 and U+2029 for ends too, which JSON allows within a string. */
+async function* lines(path: string): AsyncGenerator<string> {
+  let rest: Buffer[] = []
+  for await (const chunk of createReadStream(path)) {
+    const bytes = chunk as Buffer
+    let start = 0
+    for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, start)) {
+      yield Buffer.concat([...rest, bytes.subarray(start, end)]).toString()
+      rest = []
+      start = end + 1
+    }
+    if (start < bytes.length) rest.push(bytes.subarray(start))
+  }
+  if (rest.length > 0) yield Buffer.concat(rest).toString()
 }
 
 async function* ndjsonRecords(path: string, columns: readonly string[]): AsyncGenerator<readonly unknown[]> {

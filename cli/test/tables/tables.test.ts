@@ -158,6 +158,13 @@ it('writes Parquet in row groups of bounded size, typed, with what the table say
   expect((await readBack(path))[149_999]).toEqual(expected({ ...sample(149_999), amount: Math.fround(149_999 / 3) }))
 })
 
+it('ends an NDJSON line at a line feed alone', async () => {
+  const path = join(folder, 'separators.ndjson')
+  const row = { ...sample(1), id: 'a\u2028b\u2029c\u0085d\re' }
+  await write(path, 'ndjson', [[row]])
+  expect(await readBack(path)).toMatchObject([{ id: row.id }])
+})
+
 it('writes CSV as RFC 4180 asks, FP32 numbers in the fewest digits', async () => {
   const path = join(folder, 'quoted.csv')
   const row = { ...sample(1), id: 'a "b", c\nd', amount: Math.fround(0.1), timeMs: Date.UTC(2018, 3, 1) }
