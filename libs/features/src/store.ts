@@ -1,18 +1,7 @@
 import type { Component } from '@spillway/core'
-import type { Tiles } from './windows/tiles.ts'
+import type { HistoryEntry, PackedHistory } from './windows/entries.ts'
 
-/**
- * One thing that happened to a key. Its identity is (origin, offset): adding it again changes nothing.
- * `values` are the numbers that this history's windows aggregate, in the order that the history declares.
- */
-export interface HistoryEntry {
-  /** Event time, ms since the epoch. */
-  readonly timeMs: number
-  /** The source partition's number in the store, from `HistoryStore.origin`. */
-  readonly origin: number
-  readonly offset: number
-  readonly values: readonly number[]
-}
+export type { HistoryEntry, PackedHistory }
 
 /** A history as its definition fixes it. `name` is part of the stored key. */
 export interface HistorySettings {
@@ -34,22 +23,6 @@ export interface HistoryRead {
   readonly keys: readonly string[]
   /** Given where the reader alone writes these keys: a store may answer from what it remembers of them. */
   readonly owner?: Owner
-}
-
-/**
- * A key's entries, packed: `count` entries sorted by (time, origin, offset), entry `i` at `times[i]`, `origins[i]`, `offsets[i]`, `values[i * valueCount ..]`.
- * Read-only to callers: a cache may hand out its own copy.
- */
-export interface PackedHistory {
-  readonly count: number
-  readonly times: Float64Array
-  readonly origins: Uint32Array
-  readonly offsets: Float64Array
-  readonly values: Float64Array
-  /** Sums of runs of entries, where there are so many that windows are better not walked over. */
-  readonly tiles?: Tiles | undefined
-  /** Of a key that the store does not know: entries up to this time may have been let go with all that was known of it. Never, where absent. */
-  readonly forgottenBeforeMs?: number
 }
 
 export interface HistoryWrite {

@@ -1,7 +1,7 @@
 import type { HistoryEntry, HistorySettings, HistoryWrite } from '../store.ts'
 import { KeyHistory } from '../windows/key-history.ts'
 import { encodeBlock } from '../windows/packed.ts'
-import { indexOfEntry } from '../windows/slice-history.ts'
+import { indexOfEntry } from '../windows/entries.ts'
 import type { HeldKey } from './held-keys.ts'
 import { headerBytes, nonceBytes } from './scripts.ts'
 

@@ -1,7 +1,6 @@
-import type { PackedHistory } from '../store.ts'
+import type { Gatherer, PackedHistory, Reader } from './entries.ts'
 import type { WindowOutput } from './plan.ts'
 import { ExactSum } from './exact-sum.ts'
-import type { Gatherer, Reader } from './gatherer.ts'
 
 /** Of entries: how many there are, how many have the value, and of those values the sum, least and largest. Independent of the order of the entries. */
 export class Aggregates extends ExactSum implements Gatherer<Aggregates> {

@@ -1,5 +1,4 @@
-import type { PackedHistory } from '../store.ts'
-import type { Gatherer, Reader } from './gatherer.ts'
+import type { Gatherer, PackedHistory, Reader } from './entries.ts'
 import type { WindowOutput } from './plan.ts'
 
 /** Up to so many different numbers are counted exactly. */

@@ -1,5 +1,4 @@
-import type { HistoryEntry, PackedHistory } from '../store.ts'
-import { compareEntries } from './slice-history.ts'
+import { compareEntries, type HistoryEntry, type PackedHistory } from './entries.ts'
 
 const noFloats = new Float64Array(0)
 const noOrigins = new Uint32Array(0)

@@ -1,7 +1,7 @@
-import type { Gatherer, Reader } from './gatherer.ts'
+import { countUpTo, type Gatherer, type Reader } from './entries.ts'
+import type { GroupScan } from './group-scan.ts'
 import type { WindowGroup, WindowOutput } from './plan.ts'
-import { countUpTo, type RowPlaces, type SliceHistory } from './slice-history.ts'
-import type { GroupScan } from './window-scan.ts'
+import type { RowPlaces, SliceHistory } from './slice-history.ts'
 
 /** A gatherer that can say what a window's number is. */
 export interface WindowGatherer<G> extends Gatherer<G> {

@@ -1,8 +1,8 @@
 import { MeshError } from '@spillway/core'
-import type { HistoryEntry, HistorySettings } from '../store.ts'
+import type { HistorySettings } from '../store.ts'
+import { compareEntries, countUpTo, type HistoryEntry } from './entries.ts'
 import { EntryColumns } from './entry-columns.ts'
 import { decodeBlocks, encodeColumns } from './packed.ts'
-import { compareEntries, countUpTo } from './slice-history.ts'
 import { Tiles } from './tiles.ts'
 
 const smallest = 8

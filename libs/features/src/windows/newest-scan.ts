@@ -1,6 +1,7 @@
+import { countUpTo } from './entries.ts'
+import type { GroupScan } from './group-scan.ts'
 import type { WindowGroup, WindowOutput } from './plan.ts'
-import { countUpTo, type RowPlaces, type SliceHistory } from './slice-history.ts'
-import type { GroupScan } from './window-scan.ts'
+import type { RowPlaces, SliceHistory } from './slice-history.ts'
 
 /** What is newest in a window: its last values, and how long ago its last event was. Walks back from the newest entry until it has them. */
 export class NewestScan implements GroupScan {

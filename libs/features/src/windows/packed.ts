@@ -1,6 +1,6 @@
 import { MeshError } from '@spillway/core'
-import type { HistoryEntry, PackedHistory } from '../store.ts'
 import { ByteReader, ByteWriter } from './bytes.ts'
+import type { HistoryEntry, PackedHistory } from './entries.ts'
 import { EntryColumns } from './entry-columns.ts'
 import { isInteger, readValues, writeValues } from './packed-values.ts'
 

@@ -1,4 +1,4 @@
-import type { PackedHistory } from '../store.ts'
+import { compareEntries, indexOfEntry, type PackedHistory } from './entries.ts'
 
 /** Where each row of a slice stands: its time and the position of its event. */
 export interface RowPlaces {
@@ -6,33 +6,6 @@ export interface RowPlaces {
   readonly origins: Uint32Array
   /** -1 where the row has no position: a synchronous call. */
   readonly offsets: Float64Array
-}
-
-/** Entries are in order of (time, origin, offset). Negative where a comes first. */
-export function compareEntries(aTime: number, aOrigin: number, aOffset: number, bTime: number, bOrigin: number, bOffset: number): number {
-  return aTime - bTime || aOrigin - bOrigin || aOffset - bOffset
-}
-
-/** How many of the entries have a time at or below `timeMs`. */
-export function countUpTo(entries: PackedHistory, timeMs: number): number {
-  const { times } = entries
-  let high = entries.count
-  // Nearly always all of them: events come about in order.
-  if (high === 0 || times[high - 1]! <= timeMs) return high
-  let low = 0
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (times[middle]! <= timeMs) low = middle + 1
-    else high = middle
-  }
-  return low
-}
-
-/** Index of the entry with that identity and time; -1 where it is not among them. */
-export function indexOfEntry(entries: PackedHistory, timeMs: number, origin: number, offset: number): number {
-  for (let i = countUpTo(entries, timeMs) - 1; i >= 0 && entries.times[i] === timeMs; i--)
-    if (entries.origins[i] === origin && entries.offsets[i] === offset) return i
-  return -1
 }
 
 /**

@@ -1,5 +1,5 @@
+import type { EntrySums, Gatherer, Reader } from './entries.ts'
 import type { EntryColumns } from './entry-columns.ts'
-import type { Gatherer, Reader } from './gatherer.ts'
 
 /** Tiles that a group sums up again. */
 const groupTiles = 64
@@ -76,7 +76,7 @@ function placesOf({ origins, offsets }: EntryColumns, start: number, end: number
  * Sums up runs of a key's older entries, so that a window over very many costs a walk over few: tiles of `size` consecutive entries, and groups of 64 tiles.
  * A window takes whole tiles from its middle and entries at its edges. A late entry makes its own tile (and group) unknown, and the others move on.
  */
-export class Tiles {
+export class Tiles implements EntrySums {
   private readonly entries: EntryColumns
   private readonly size: number
   private readonly tiles: Tile[] = []

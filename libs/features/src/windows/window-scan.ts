@@ -1,14 +1,10 @@
 import { Aggregates } from './aggregates.ts'
 import { DistinctCount } from './distinct-count.ts'
 import { GatheringScan } from './gathering-scan.ts'
+import type { GroupScan } from './group-scan.ts'
 import { NewestScan } from './newest-scan.ts'
 import type { WindowGroup } from './plan.ts'
 import type { RowPlaces, SliceHistory } from './slice-history.ts'
-
-/** One manner of computing windows. */
-export interface GroupScan {
-  compute(row: number, columns: readonly Float64Array[]): void
-}
 
 /** Computes the windows of one group, row after row of a slice. */
 export class WindowScan {

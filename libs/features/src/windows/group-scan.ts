@@ -1,0 +1,4 @@
+/** One manner of computing windows. */
+export interface GroupScan {
+  compute(row: number, columns: readonly Float64Array[]): void
+}
