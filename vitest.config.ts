@@ -1,10 +1,12 @@
 import { defineConfig } from 'vitest/config'
 
-/** Tests that need a broker: one Kafka and one Redis are started for all of them. */
+/** Tests that need a broker: one Kafka, one Redis and one NATS server are started for all of them. */
 const broker = [
   'cli/test/batch/kafka.test.ts',
   'libs/bus/test/kafka.test.ts',
   'libs/bus/test/kafka-faults.test.ts',
+  'libs/bus/test/nats.test.ts',
+  'libs/bus/test/nats-faults.test.ts',
   'libs/features/test/redis-lookups.test.ts',
   'libs/features/test/redis-store.test.ts',
   'libs/features/test/redis-faults.test.ts',

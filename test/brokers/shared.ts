@@ -1,5 +1,6 @@
 import { inject } from 'vitest'
 import { type KafkaBroker, type SkippedBroker, startKafka } from './kafka.ts'
+import { type NatsServer, startNats } from './nats.ts'
 import { type RedisServer, startRedis } from './redis.ts'
 
 declare module 'vitest' {
@@ -8,6 +9,8 @@ declare module 'vitest' {
     kafka: { readonly brokers: readonly string[] } | SkippedBroker
     /** The run's one Redis server, likewise. */
     redis: { readonly url: string } | SkippedBroker
+    /** The run's one NATS server, likewise. */
+    nats: { readonly servers: readonly string[] } | SkippedBroker
   }
 }
 
@@ -25,4 +28,12 @@ export async function sharedRedis(): Promise<RedisServer | SkippedBroker> {
   if (provided === undefined) return startRedis()
   if ('skipped' in provided) return provided
   return { url: provided.url, stop: async () => {} }
+}
+
+/** As `sharedKafka`. All the files of a run see the same topics and groups: give each test names of its own. */
+export async function sharedNats(): Promise<NatsServer | SkippedBroker> {
+  const provided: { readonly servers: readonly string[] } | SkippedBroker | undefined = inject('nats')
+  if (provided === undefined) return startNats()
+  if ('skipped' in provided) return provided
+  return { servers: provided.servers, stop: async () => {} }
 }
