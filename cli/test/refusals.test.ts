@@ -97,10 +97,9 @@ describe('a model is refused', () => {
   it('where it takes another count of features than the pipeline gives', async () => {
     for (const model of ['fraud-cheap', 'fraud-heavy']) await writeModel(join(folder, 'narrow'), model, 1, logisticModel([1, 1, 1], 0))
     const path = pipelineFile('narrow.yaml', modelsAt('./narrow'))
-    expectRefusal(
-      await up(path),
-      /model "fraud-(cheap|heavy)": its input "features" is FP32 \[rows, 3\], and the pipeline gives FP32 \[rows, 15\]/,
-    )
+    const message = /model "fraud-(cheap|heavy)": its input "features" is FP32 \[rows, 3\], and the pipeline gives FP32 \[rows, 15\]/
+    expectRefusal(await up(path), message)
+    expectRefusal(await spillway(['validate', path], folder), message)
   })
 })
 

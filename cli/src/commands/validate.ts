@@ -1,7 +1,11 @@
+import { existsSync } from 'node:fs'
+import { checkTier } from '@spillway/cascade-router'
 import { MeshError } from '@spillway/core'
 import { validateLookups } from '@spillway/features'
 import { loadPipeline, type Pipeline } from '@spillway/mesh'
+import { LocalModelClient, ModelManager } from '@spillway/serving'
 import type { Command } from 'commander'
+import { batchTelemetry } from '../batch/batch-telemetry.ts'
 import { pipelineReport } from '../pipeline-report.ts'
 
 export function addValidateCommand(program: Command): void {
@@ -12,7 +16,8 @@ export function addValidateCommand(program: Command): void {
     .action(async (file: string) => {
       const pipeline = await loadPipeline(file)
       await checkTables(file, pipeline)
-      console.log([`${file}: pipeline "${pipeline.name}" is valid`, ...pipelineReport(pipeline)].join('\n'))
+      const models = await checkModels(file, pipeline)
+      console.log([`${file}: pipeline "${pipeline.name}" is valid`, ...pipelineReport(pipeline), models].join('\n'))
     })
 }
 
@@ -23,5 +28,33 @@ async function checkTables(file: string, { features, folder }: Pipeline): Promis
   } catch (thrown) {
     const { code, message, field } = MeshError.from(thrown)
     throw new MeshError(code, `${file}: features.${field}: ${message}`, { cause: thrown })
+  }
+}
+
+/**
+ * The models of the pipeline's repository, held against the features that they are given.
+ * @returns what is to be said of them
+ * @throws MeshError naming the pipeline file and the tier's path in it
+ */
+async function checkModels(file: string, pipeline: Pipeline): Promise<string> {
+  const { cascade, modelsPath } = pipeline
+  const own = cascade.tiers.flatMap(({ address, model }, tier) => (address === undefined ? [{ model, tier }] : []))
+  const others = cascade.tiers.filter(({ address }) => address !== undefined).map(({ model }) => model)
+  const notAsked = others.length === 0 ? '' : `; not asked: ${others.join(', ')}, on servers of their own`
+  if (own.length > 0 && !existsSync(modelsPath)) return `  models    NOT CHECKED: there is no ${modelsPath}${notAsked}`
+  const telemetry = batchTelemetry('silent')
+  const manager = new ModelManager({ repository: modelsPath, models: [...new Set(own.map(({ model }) => model))], telemetry })
+  const client = new LocalModelClient(manager)
+  const signal = new AbortController().signal
+  try {
+    await manager.start(signal)
+    for (const { model, tier } of own) checkTier(pipeline, tier, await client.signature(model, signal))
+    return `  models    ${own.map(({ model }) => model).join(', ')} take these features${notAsked}`
+  } catch (thrown) {
+    const { code, message, field } = MeshError.from(thrown)
+    throw new MeshError(code, [file, ...(field === undefined ? [] : [field]), message].join(': '), { cause: thrown })
+  } finally {
+    await manager.drain()
+    await telemetry.shutdown()
   }
 }

@@ -40,6 +40,16 @@ export async function tierStages(options: TierStagesOptions): Promise<readonly S
   )
 }
 
+/**
+ * Holds a tier's model against what the pipeline file says and makes.
+ * @throws MeshError INVALID_ARGUMENT whose field is the tier's path in the file
+ */
+export function checkTier(pipeline: Pipeline, tier: number, signature: ModelSignature): void {
+  const check = new SignatureCheck(pipeline, tier, signature)
+  check.input()
+  check.score()
+}
+
 /** A model server may start later than the router: its signature is waited for. */
 async function availableSignature(client: ModelClient, model: string, { telemetry, signal }: TierStagesOptions): Promise<ModelSignature> {
   for (let delayMs = 100; ; delayMs = Math.min(delayMs * 2, 2000)) {
