@@ -9,7 +9,6 @@ import { benchFeaturesEmbedded } from './features-embedded.ts'
 import { benchFeaturesRead, benchFeaturesRedis } from './features-redis.ts'
 import { benchLatency } from './latency.ts'
 import { benchPredict } from './predict.ts'
-import { benchTransforms } from './transforms.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -51,7 +50,10 @@ const benchmarks: Readonly<
   'features-embedded': { on: nothing, run: () => benchFeaturesEmbedded(rounds) },
   'features-redis': { on: redis, run: ([url]) => benchFeaturesRedis(url!, rounds) },
   'features-read': { on: redis, run: ([url]) => benchFeaturesRead(url!, rounds) },
-  transforms: { on: nothing, run: () => benchTransforms(rounds) },
+  transforms: {
+    on: nothing,
+    run: () => inProcessOfItsOwn(['--max-semi-space-size=1', join(import.meta.dirname, 'transforms.ts'), values.rounds]),
+  },
   // As the command runs: the flag stands in cli/bin/spillway.mjs.
   soak: { on: nothing, run: () => inProcessOfItsOwn(['--max-semi-space-size=16', join(import.meta.dirname, 'soak.ts'), values.minutes]) },
 }

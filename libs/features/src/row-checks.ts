@@ -7,6 +7,14 @@ interface NumberField {
   readonly values: Float64Array
 }
 
+/** Those of which some row has a number that FP32 cannot hold: none, as a rule. */
+export function unfitFields(numbers: readonly NumberField[]): readonly NumberField[] {
+  return numbers.filter(({ values }) => {
+    for (let row = 0; row < values.length; row++) if (values[row]! > largestFp32 || values[row]! < -largestFp32) return true
+    return false
+  })
+}
+
 /** A number that would be infinite in the vector. NaN is a number that is absent. */
 export function unfitNumber(numbers: readonly NumberField[], row: number): MeshError | undefined {
   for (const { field, values } of numbers) {

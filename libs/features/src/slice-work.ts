@@ -5,7 +5,7 @@ import type { Scratch } from './columns/scratch.ts'
 import { computeVector, windowColumn } from './columns/vector.ts'
 import type { LookedUp } from './lookups/look-up.ts'
 import type { FeaturePlan, InputPlan } from './plan.ts'
-import { lateness, outOfRetention, unfitNumber } from './row-checks.ts'
+import { lateness, outOfRetention, unfitFields, unfitNumber } from './row-checks.ts'
 import type { SourceRows } from './statistics/source-rows.ts'
 import type { HistoryEntry, HistoryRead, HistoryWrite, Owner, PackedHistory } from './store.ts'
 import { historyNumbers } from './windows/history-numbers.ts'
@@ -67,7 +67,7 @@ export class SliceWork {
   /** Row after row: checks it, takes it into its histories, computes its windows. */
   walk(mode: Mode): void {
     const scans = this.input.windows.map((group) => new WindowScan(group, this.histories.get(group.history)!, this.places))
-    const numbers = this.input.numberFields.map((field) => ({ field, values: numberField(this.batch, field) }))
+    const numbers = unfitFields(this.input.numberFields.map((field) => ({ field, values: numberField(this.batch, field) })))
     for (let row = 0; row < this.batch.rowCount; row++) {
       const error = unfitNumber(numbers, row) ?? this.refusal(row, mode)
       if (error !== undefined) {
@@ -98,12 +98,8 @@ export class SliceWork {
     }
     for (const group of this.input.windows) {
       const history = this.plan.histories[group.history]!
-      const stored = this.histories.get(group.history)!.storedFor(row)
       const fromMs = time - group.delayMs - group.lengthsMs.at(-1)!
-      let keptFromMs = -Infinity
-      if (stored.count === 0) keptFromMs = stored.forgottenBeforeMs ?? -Infinity
-      else if (mode === 'request' || !this.input.feeds.includes(group.history))
-        keptFromMs = stored.times[stored.count - 1]! - history.retentionMs
+      const keptFromMs = this.histories.get(group.history)!.keptFromMs(row, history.retentionMs)
       if (fromMs < keptFromMs) return outOfRetention(timeField, time, { fromMs, keptFromMs, key: this.keyName(group.history, row) })
     }
     return undefined

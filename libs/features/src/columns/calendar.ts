@@ -1,14 +1,14 @@
 /** Days, and parts of a day, of a time in ms since the epoch. */
-export const dayMs = 86_400_000
+const dayMs = 86_400_000
 /** 1 January 1970 was a Thursday: 3 where Monday is 0. */
 const epochWeekday = 3
 
-export function modulo(value: number, divisor: number): number {
+function modulo(value: number, divisor: number): number {
   const rest = value % divisor
   return rest < 0 ? rest + divisor : rest
 }
 
-export interface CivilDate {
+interface CivilDate {
   year: number
   /** 1 to 12 */
   month: number

@@ -3,7 +3,7 @@ import type { FieldType } from '../field-type.ts'
 import type { ColumnSource, PlannedColumn } from '../plan.ts'
 import type { ColumnData } from './column-data.ts'
 import { fieldColumn } from './field-values.ts'
-import { hashesOf } from './made.ts'
+import { hasAbsent, hashesOf } from './made.ts'
 import { Scratch } from './scratch.ts'
 import { applySteps, type ColumnRun, type Scaling } from './step.ts'
 
@@ -20,6 +20,7 @@ export class ColumnEvaluation implements ColumnRun {
   private readonly done: (ColumnData | undefined)[] = []
   private readonly fields = new Map<string, ColumnData>()
   private readonly hashes = new Map<number, Uint32Array>()
+  private readonly absences = new Map<number, boolean>()
   private readonly failed = new Map<number, RowFailure>()
 
   /** @param scratch where what it makes may be used again once it is done with */
@@ -75,6 +76,14 @@ export class ColumnEvaluation implements ColumnRun {
     const hashes = hashesOf(this.column(column), this.scratch.hashes())
     this.hashes.set(column, hashes)
     return hashes
+  }
+
+  hasAbsent(column: number): boolean {
+    const known = this.absences.get(column)
+    if (known !== undefined) return known
+    const has = hasAbsent(this.column(column))
+    this.absences.set(column, has)
+    return has
   }
 
   fail(row: number, column: string, message: string): void {

@@ -62,7 +62,7 @@ function hashedCross(operands: readonly Operand[], buckets: number, run: ColumnR
   const [first, second] = parts as [Uint32Array, Uint32Array]
   if (parts.length === 2) crossPairs(first, second, buckets, values)
   else crossMany(parts, buckets, values)
-  for (const { index } of operands) markAbsent(run.column(index), values)
+  for (const { index } of operands) if (run.hasAbsent(index)) markAbsent(run.column(index), values)
   return { kind: 'index', values, size: buckets, first: 0 }
 }
 
@@ -74,6 +74,19 @@ function markAbsent(data: ColumnData, values: Int32Array): void {
   } else if (data.kind === 'index') {
     for (let row = 0; row < values.length; row++) if (data.values[row]! < 0) values[row] = -1
   } else for (let row = 0; row < values.length; row++) if (Number.isNaN(data.values[row])) values[row] = -1
+}
+
+/** Whether a row has no value. */
+export function hasAbsent(data: ColumnData): boolean {
+  if (data.kind === 'text') {
+    const { offsets } = data.values.bytes
+    for (let row = 1; row < offsets.length; row++) if (offsets[row] === offsets[row - 1]) return true
+    return false
+  }
+  const { values } = data
+  if (data.kind === 'index') return (values as Int32Array).includes(-1)
+  for (let row = 0; row < values.length; row++) if (Number.isNaN(values[row])) return true
+  return false
 }
 
 /** Of text over its bytes, of numbers over their FP64. */

@@ -12,6 +12,8 @@ export interface ColumnRun {
   column(index: number): ColumnData
   /** MurmurHash3 of each row's value in a column, made once a run. */
   hashesOf(column: number): Uint32Array
+  /** Whether a row of it has no value, looked at once a run. */
+  hasAbsent(column: number): boolean
   /** The row gets no vector, and fails with INVALID_ARGUMENT; the first failure of a row counts. @param field what the message is of */
   fail(row: number, field: string, message: string): void
 }

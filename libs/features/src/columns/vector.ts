@@ -53,7 +53,7 @@ export function windowColumn(plan: InputPlan, index: number, windows: readonly F
   return width === 1 ? { kind: 'number', values: windows[index]! } : { kind: 'vector', values: windows[index]!, width }
 }
 
-export function elementCount(kind: ColumnKind): number {
+function elementCount(kind: ColumnKind): number {
   return kind.kind === 'vector' || kind.kind === 'flags' ? kind.elements.length : 1
 }
 

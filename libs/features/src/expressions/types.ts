@@ -4,7 +4,7 @@ export type Expr = ReturnType<typeof parse>['expr']
 export type CallExpr = Extract<Expr['exprKind'], { case: 'callExpr' }>['value']
 
 /** What an expression's parts are; a list of one of them is `list(string)`. */
-export type ScalarType = 'double' | 'int' | 'bool' | 'string'
+type ScalarType = 'double' | 'int' | 'bool' | 'string'
 export type ValueType = ScalarType | `list(${ScalarType})`
 
 /** Says what is wrong with an expression, in words for its author. */
