@@ -15,10 +15,10 @@ import { hashOf, type Section } from './statistics/definition-hash.ts'
 import { unfittedValues } from './statistics/fitted-values.ts'
 import type { VectorSelection } from './statistics/selection.ts'
 import type { Statistics } from './statistics/statistics.ts'
-import { checkHistories, checkWindowValues, plannedHistory } from './windows/compile.ts'
+import { checkHistories, checkWindowValues, plannedHistory, skewAllowance } from './windows/compile.ts'
 
 export interface CompileOptions {
-  /** How far, in event time, one input may run ahead of another: histories are kept that much longer. 7 d where absent. */
+  /** How far, in event time, one input may run ahead of another: histories are kept that much longer. A quarter of the shortest delay, at least 7 d, where absent. */
   readonly maxSkewMs?: number
   /** What fitted steps were fitted to. */
   readonly statistics?: Statistics | undefined
@@ -27,8 +27,6 @@ export interface CompileOptions {
   /** Text by path: those that `fileRequests` lists. */
   readonly files?: ReadonlyMap<string, string>
 }
-
-const defaultMaxSkewMs = 7 * 86_400_000
 
 /** How fitted steps and the selection come by their values. */
 export interface Fitting {
@@ -68,7 +66,8 @@ export class FeatureCompiler {
       const compiled = new Map<string, ReturnType<ColumnCompiler['compile']>>()
       for (const [name, input] of inputs) if (input.predict) compiled.set(name, this.columns(name, input, fitting))
       const titles = this.titles()
-      const histories = titles.histories.map((title) => plannedHistory(title, features, inputs, options.maxSkewMs ?? defaultMaxSkewMs))
+      const maxSkewMs = options.maxSkewMs ?? skewAllowance(features)
+      const histories = titles.histories.map((title) => plannedHistory(title, features, inputs, maxSkewMs))
       const planned = new Map<string, InputPlan>()
       for (const [name, input] of inputs) {
         const feeds = histories.flatMap((history, index) => (history.input === name ? [index] : []))

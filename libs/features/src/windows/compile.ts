@@ -71,6 +71,15 @@ export function checkWindowValues(features: FeaturesDefinition, inputs: Readonly
 
 const takesText: ReadonlySet<WindowKind> = new Set(['count', 'distinct', 'sinceLast'])
 
+const defaultMaxSkewMs = 7 * 86_400_000
+
+/** How far partitions may come apart where nobody says: what an alignment by the shortest delay allows, which is a quarter of it, and no less than 7 d. */
+export function skewAllowance({ columns }: FeaturesDefinition): number {
+  const delaysMs = Object.values(columns).flatMap(({ delay }) => (delay === undefined ? [] : [parseDurationMs(delay)]))
+  const shortestMs = Math.min(...delaysMs.filter((delayMs) => delayMs > 0))
+  return shortestMs === Infinity ? defaultMaxSkewMs : Math.max(defaultMaxSkewMs, shortestMs / 4)
+}
+
 export function plannedHistory(
   title: string,
   features: FeaturesDefinition,
@@ -80,9 +89,11 @@ export function plannedHistory(
   const definition = features.histories[title]!
   const { input, values } = definition
   const keyFields = keyFieldsOf(definition)
-  // An event that looks it up may be late itself, and its input may lag behind the one that feeds the history.
+  const owned = isOwned(definition, inputs.get(input)!)
+  // An event that looks it up may be late itself, and its partition may lag behind those that feed the history.
   let slackMs = inputs.get(input)!.latenessMs
-  for (const [name, reader] of inputs) if (reader.predict && name !== input) slackMs = Math.max(slackMs, reader.latenessMs + maxSkewMs)
+  for (const [name, reader] of inputs)
+    if (reader.predict && !(owned && name === input)) slackMs = Math.max(slackMs, reader.latenessMs + maxSkewMs)
   const retentionMs = retentionOf(title, features, slackMs)
   const made = values.map((value) => (inputs.get(input)!.fields.get(value) === 'string' ? `#${value}` : value))
   return {
@@ -93,7 +104,7 @@ export function plannedHistory(
     valueFields: values,
     valueCount: values.length,
     retentionMs,
-    owned: isOwned(definition, inputs.get(input)!),
+    owned,
   }
 }
 

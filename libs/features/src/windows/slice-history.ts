@@ -60,6 +60,20 @@ export class SliceHistory {
     return this.stored[this.keyIndices[row]!]!
   }
 
+  /**
+   * From when on the store has all that there was of the row's key: it keeps `retentionMs` back from the newest event. Those behind the row on its own
+   * partition do not count: they are there because a slice is given again.
+   */
+  keptFromMs(row: number, retentionMs: number): number {
+    const stored = this.storedFor(row)
+    if (stored.count === 0) return stored.forgottenBeforeMs ?? -Infinity
+    const origin = this.places.origins[row]!
+    const offset = this.places.offsets[row]!
+    let newest = stored.count - 1
+    while (newest >= 0 && stored.origins[newest] === origin && stored.offsets[newest]! > offset) newest--
+    return newest < 0 ? -Infinity : stored.times[newest]! - retentionMs
+  }
+
   /** The newest event time of the row's key among what lies before the row on its partition; -Infinity where nothing does. */
   newestTimeBefore(row: number): number {
     const stored = this.storedFor(row)
