@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { type Bus, EmbeddedBus, KafkaBus } from '@spillway/bus'
+import type { Bus } from '@spillway/bus'
 import { tierStages } from '@spillway/cascade-router'
 import { type Component, MeshError, type Stage, systemClock } from '@spillway/core'
 import { createLookups, FeatureEngine, type HistoryStore } from '@spillway/features'
@@ -14,6 +14,7 @@ import { inferenceService, LocalModelClient, type ModelClient, ModelManager, Oip
 import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry, type Readiness } from '@spillway/telemetry'
 import { featureStore } from './feature-store.ts'
 import { sampleEvent } from './sample-event.ts'
+import { makeBus } from './make-bus.ts'
 import { type BusAddress, defaultPorts, type ServiceName, type StoreAddress } from './options.ts'
 
 export interface HostOptions {
@@ -182,13 +183,8 @@ export class Host implements Component {
 
   private async startBus(signal: AbortSignal): Promise<Bus> {
     const { bus: address, telemetry, pipeline } = this.options
-    let bus: Bus
-    if (address.kind === 'kafka')
-      bus = new KafkaBus({ brokers: address.brokers, clientId: `spillway-${pipeline.name}`, logger: telemetry.logger })
-    else {
-      mkdirSync(dirname(address.path), { recursive: true })
-      bus = new EmbeddedBus({ path: address.path, logger: telemetry.logger })
-    }
+    if (address.kind === 'embedded') mkdirSync(dirname(address.path), { recursive: true })
+    const bus = makeBus(address, `spillway-${pipeline.name}`, telemetry)
     this.startedBus = await this.begin(bus, signal)
     return bus
   }

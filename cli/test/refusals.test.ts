@@ -107,9 +107,11 @@ describe('an option is refused', () => {
   it.each([
     [
       ['up', '--pipeline', examplePipeline, '--bus', 'kafka:localhost'],
-      /--bus kafka:localhost: expected kafka:\/\/host:port or embedded:FILE/,
+      /--bus kafka:localhost: expected kafka:\/\/host:port, nats:\/\/host:port or embedded:FILE/,
     ],
     [['up', '--pipeline', examplePipeline, '--bus', 'kafka://'], /names no broker/],
+    [['up', '--pipeline', examplePipeline, '--bus', 'nats://'], /names no server/],
+    [['up', '--pipeline', examplePipeline, '--bus', 'nats://127.0.0.1?durable=yes'], /has durable=yes, which is no setting/],
     ...['redis:localhost', 'redis://', 'rocksdb', 'embedded:'].map((store): [string[], RegExp] => [
       ['up', '--pipeline', examplePipeline, '--store', store],
       new RegExp(`--store ${store}: expected redis://host:port, embedded or embedded:FILE`),

@@ -1,7 +1,8 @@
-import { FileSource, EmbeddedBus, KafkaBus, type Bus, type ReplaySource, TopicSource } from '@spillway/bus'
+import { FileSource, type Bus, type ReplaySource, TopicSource } from '@spillway/bus'
 import { MeshError } from '@spillway/core'
 import type { Pipeline, PipelineInput } from '@spillway/mesh'
 import type { Telemetry } from '@spillway/telemetry'
+import { makeBus } from '../make-bus.ts'
 import { type BusAddress, parseBus } from '../options.ts'
 
 /** Where a batch run reads: a bus's topics, or files. */
@@ -73,7 +74,6 @@ export async function openInputs(
 }
 
 /** A bus to be read, not started. */
-export function batchBus(address: BusAddress, pipeline: Pipeline, { logger }: Telemetry): Bus {
-  if (address.kind === 'kafka') return new KafkaBus({ brokers: address.brokers, clientId: `spillway-${pipeline.name}-batch`, logger })
-  return new EmbeddedBus({ path: address.path, logger })
+export function batchBus(address: BusAddress, pipeline: Pipeline, telemetry: Telemetry): Bus {
+  return makeBus(address, `spillway-${pipeline.name}-batch`, telemetry)
 }

@@ -20,7 +20,10 @@ export interface BatchFlags extends InputFlags {
 export function addInputOptions(command: Command): void {
   command
     .requiredOption('--pipeline <file>', 'the pipeline file')
-    .option('--bus <address>', 'read the inputs’ topics: kafka://host:port[,host:port], or embedded:FILE of a mesh that is stopped')
+    .option(
+      '--bus <address>',
+      'read the inputs’ topics: kafka://host:port[,…], nats://host:port[,…], or embedded:FILE of a mesh that is stopped',
+    )
     .option(
       '--input <name=file>',
       'read an input from files of one JSON event a line (may be gzip); several with commas; once for each input',

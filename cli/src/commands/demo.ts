@@ -31,7 +31,7 @@ export function addDemoCommand(program: Command): void {
     .command('demo')
     .description('run the fraud example with simulated card transactions')
     .option('--data <folder>', 'where the bus, the features and the log are kept', './data')
-    .option('--bus <address>', 'kafka://host:port or embedded:FILE (default: embedded:<data>/fraud.db)')
+    .option('--bus <address>', 'kafka://host:port, nats://host:port or embedded:FILE (default: embedded:<data>/fraud.db)')
     .option('--rate <number>', 'transactions a second', parseCount, 1000)
     .option('--http-port <port>', 'gateway HTTP', parsePort, defaultPorts.gateway.http)
     .option('--grpc-port <port>', 'gateway gRPC', parsePort, defaultPorts.gateway.grpc)

@@ -39,7 +39,7 @@ export function addLogCommand(features: Command): void {
     .command('log')
     .description('write the feature log, every vector that was served, to part files')
     .requiredOption('--pipeline <file>', 'the pipeline file')
-    .requiredOption('--bus <address>', 'kafka://host:port[,host:port], or embedded:FILE of a mesh that is stopped')
+    .requiredOption('--bus <address>', 'kafka://host:port[,…], nats://host:port[,…], or embedded:FILE of a mesh that is stopped')
     .requiredOption('--out <folder>', 'folder for part files')
     .addOption(new Option('--format <format>', 'of the part files').choices(['parquet', 'csv', 'ndjson']).default('parquet'))
     .option('--follow', 'go on with what is still to come, until Ctrl-C', false)

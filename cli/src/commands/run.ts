@@ -62,7 +62,7 @@ export function addRunCommands(program: Command): void {
   for (const command of [up, serve]) {
     command
       .requiredOption('--pipeline <file>', 'the pipeline file')
-      .option('--bus <address>', 'kafka://host:port[,host:port] or embedded:FILE (default: embedded:<data>/<pipeline>.db)')
+      .option('--bus <address>', 'kafka://host:port[,…], nats://host:port[,…] or embedded:FILE (default: embedded:<data>/<pipeline>.db)')
       .option(
         '--store <address>',
         'where histories are: redis://host:port[/database], embedded or embedded:FILE (default: embedded, with the bus or in the data folder)',
