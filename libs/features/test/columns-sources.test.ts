@@ -1,7 +1,10 @@
 import { celEnv, CelScalar, isCelError, parse, plan as celPlan } from '@bufbuild/cel'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { ByteVocabulary } from '../src/columns/byte-vocabulary.ts'
 import { hashNumbers, hashTexts, murmur3 } from '../src/columns/murmur3.ts'
+import { Scratch } from '../src/columns/scratch.ts'
+import { TextColumn } from '../src/columns/text-column.ts'
 import { type ColumnData, featuresSchema, moduleRequests } from '../src/mod.ts'
 import { columnOf, type Fields, planOf, refusalOf, type Row, rowsOf, vectorsOf } from './rows.ts'
 
@@ -37,6 +40,22 @@ test('hashes of rows are hashes of their bytes', () => {
       expect(hashes[0]).toBe(murmur3(new Uint8Array(Float64Array.of(value + 0).buffer), 0, 8, 0))
     }),
   )
+})
+
+test('words are found by their bytes, be they few, many or long', () => {
+  const word = fc.string({ unit: 'grapheme', maxLength: 40 })
+  fc.assert(
+    fc.property(fc.uniqueArray(word, { minLength: 1, maxLength: 300 }), fc.array(word), (words, others) => {
+      const texts = [...words, ...others, ...words.map((known) => `${known}!`)]
+      const found = new ByteVocabulary(words).findAll(TextColumn.of(texts), -2, new Int32Array(texts.length))
+      const places = new Map(words.map((known, index) => [known, index]))
+      expect([...found]).toEqual(texts.map((text) => places.get(text) ?? (text === '' ? -1 : -2)))
+    }),
+    { numRuns: 50 },
+  )
+  const many = Array.from({ length: 3000 }, (_, index) => `word-${index}`)
+  const found = new ByteVocabulary(many).findAll(TextColumn.of([...many, 'word-3000']), -2, new Int32Array(3001))
+  expect([...found]).toEqual([...many.keys(), -2])
 })
 
 const fields: Fields = {
@@ -329,10 +348,11 @@ test('rows are computed alike, however they are cut into batches', () => {
   fc.assert(
     fc.property(fc.array(row, { maxLength: 40 }), fc.integer({ min: 1, max: 40 }), (rows, size) => {
       const whole = vectorsOf(plan, rowsOf(fields, rows))
+      const scratch = new Scratch()
       const vectors: (readonly number[])[] = []
       const failed: number[] = []
       for (let start = 0; start < rows.length; start += size) {
-        const part = vectorsOf(plan, rowsOf(fields, rows.slice(start, start + size)))
+        const part = vectorsOf(plan, rowsOf(fields, rows.slice(start, start + size)), scratch)
         vectors.push(...part.rows)
         failed.push(...part.failures.map((failure) => failure.row + start))
       }

@@ -41,9 +41,9 @@ export interface Vectors {
   readonly failures: readonly RowFailure[]
 }
 
-export function vectorsOf(plan: FeaturePlan, batch: Batch): Vectors {
+export function vectorsOf(plan: FeaturePlan, batch: Batch, scratch: Scratch = new Scratch()): Vectors {
   const input = plan.inputs.get('events')!
-  const { vector, failures } = computeVector(input, batch, { windows: [], lookups: new Map() }, new Scratch())
+  const { vector, failures } = computeVector(input, batch, { windows: [], lookups: new Map() }, scratch)
   const width = vector.shape[1]!
   const data = vector.data as Float32Array
   return { rows: Array.from({ length: batch.rowCount }, (_, row) => [...data.subarray(row * width, (row + 1) * width)]), failures }
