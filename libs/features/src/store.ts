@@ -68,6 +68,9 @@ export interface HistoryStore extends Component {
   readonly scope: 'process' | 'shared'
   /** Made once with the store, and lost with its data: a position of a consumer group that rests on other histories must not be taken on. Known once started. */
   readonly identity: string
-  /** A shared store has one. */
-  readonly watermarks?: WatermarkBoard
+  /**
+   * Of a shared store: the board of processes that feed just these histories, by name. A watermark says what is history, and in a history that a changed
+   * definition has begun anew there is nothing of what was fed to others.
+   */
+  watermarks?(histories: readonly string[]): WatermarkBoard
 }

@@ -227,14 +227,16 @@ else
       expect(await readKey(store, 'k', short)).toHaveLength(1)
     })
 
-    test('Watermarks of all lanes are told to everybody', async () => {
+    test('Watermarks of all lanes are told to everybody who feeds the same histories', async () => {
       const prefix = newPrefix()
-      const [first, second] = [await open({ prefix }), await open({ prefix })]
+      const [first, second] = [(await open({ prefix })).watermarks(['h', 'i']), (await open({ prefix })).watermarks(['i', 'h'])]
       const one = { lane: 'a/0', watermarkMs: 1_600_000_000_123.5, idle: false, beat: 1 }
       const other = { lane: 'b/7', watermarkMs: -Infinity, idle: true, beat: 12 }
-      expect(await first.watermarks.exchange([one])).toEqual([one])
-      expect(new Set(await second.watermarks.exchange([other]))).toEqual(new Set([one, other]))
-      expect(new Set(await first.watermarks.exchange([]))).toEqual(new Set([one, other]))
+      expect(await first.exchange([one])).toEqual([one])
+      expect(new Set(await second.exchange([other]))).toEqual(new Set([one, other]))
+      expect(new Set(await first.exchange([]))).toEqual(new Set([one, other]))
+      // What is history in others is not in one that a changed definition has just begun.
+      expect(await (await open({ prefix })).watermarks(['h', 'j']).exchange([])).toEqual([])
     })
 
     test('What cannot be a history is named, and fails its key alone', async () => {

@@ -51,7 +51,7 @@ export class InputLanes implements Component {
     if (histories?.scope === 'process')
       this.share = new PartitionShare({ segment: plan.name, partitions: plan.sources.length * pipeline.partitions, logger })
     if (pipeline.alignment.maxSkewMs === Infinity) return
-    const board = histories?.watermarks
+    const board = histories?.watermarks?.(pipeline.features.histories.map(({ name }) => name))
     const lanes = plan.sources.flatMap(({ topic }) =>
       Array.from({ length: pipeline.partitions }, (_, partition) => laneOf({ topic, partition })),
     )

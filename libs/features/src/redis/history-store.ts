@@ -50,7 +50,6 @@ const defaultTimeoutMs = 5000
  */
 export class RedisHistoryStore implements HistoryStore {
   readonly scope = 'shared'
-  readonly watermarks: WatermarkBoard
   private readonly connection: RedisConnection
   private readonly prefix: string
   private readonly graceMs: number
@@ -76,7 +75,6 @@ export class RedisHistoryStore implements HistoryStore {
     this.graceMs = expiryGraceMs ?? defaultGraceMs
     this.logger = logger
     this.held = new HeldKeys(cacheBytes ?? defaultCacheBytes)
-    this.watermarks = new RedisWatermarkBoard(this.connection, `${prefix}watermarks`)
   }
 
   /**
@@ -120,6 +118,10 @@ export class RedisHistoryStore implements HistoryStore {
       this.origins.set(name, origin)
     }
     return origin
+  }
+
+  watermarks(histories: readonly string[]): WatermarkBoard {
+    return new RedisWatermarkBoard(this.connection, this.prefix, histories)
   }
 
   release(owner: Owner): void {

@@ -1,14 +1,16 @@
+import { createHash } from 'node:crypto'
 import type { LaneReport, WatermarkBoard } from '../store.ts'
 import type { RedisConnection } from './connection.ts'
 
-/** A hash of lanes: `<watermark in ms, or empty> <1 where idle, else 0> <beat>`. */
+/** A hash of lanes for each set of histories: `<watermark in ms, or empty> <1 where idle, else 0> <beat>`. */
 export class RedisWatermarkBoard implements WatermarkBoard {
   private readonly connection: RedisConnection
   private readonly key: string
 
-  constructor(connection: RedisConnection, key: string) {
+  constructor(connection: RedisConnection, prefix: string, histories: readonly string[]) {
     this.connection = connection
-    this.key = key
+    const set = createHash('sha256').update(JSON.stringify(histories.toSorted()))
+    this.key = `${prefix}watermarks:${set.digest('hex').slice(0, 16)}`
   }
 
   /** Both commands are on their way before the first is answered: one round trip. */
