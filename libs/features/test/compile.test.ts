@@ -38,7 +38,12 @@ describe('A reference that leads nowhere is refused, with its path and what woul
     ],
     ['another input without delay', { a: { ...count, history: 'shop' } }, 'columns.a.delay', /other partitions/],
     ['share of a number', { a: { ...count, window: 'share', of: 'amount' } }, 'columns.a.of', /window: mean/],
-    ['text as a number', { a: { field: 'channel' } }, 'columns.a', /ends as a string, not a number: make a number of it first, by vocabulary/],
+    [
+      'text as a number',
+      { a: { field: 'channel' } },
+      'columns.a',
+      /ends as a string, not a number: make a number of it first, by vocabulary/,
+    ],
     ['log of text', { a: { field: 'channel', steps: ['log'] } }, 'columns.a.steps[0]', /log is made from a number/],
     ['hour of a number', { a: { field: 'amount', steps: ['hour'] } }, 'columns.a.steps[0]', /hour is made from a timestamp/],
     ['bare timestamp', { a: { field: 'at' } }, 'columns.a', /take its hour, weekday or another part first/],
@@ -79,7 +84,11 @@ function issues(column: unknown): readonly string[] {
 
 describe('The form of the section', () => {
   test.each([
-    ['no source', {}, 'columns.a: give exactly one of "field", "column", "window", "lookup", "cross", "polynomial", "expression" and "module"'],
+    [
+      'no source',
+      {},
+      'columns.a: give exactly one of "field", "column", "window", "lookup", "cross", "polynomial", "expression" and "module"',
+    ],
     ['two sources', { field: 'x', column: 'y' }, 'columns.a: give exactly one of'],
     ['no history', { window: 'count', length: '1d' }, 'columns.a.history: say which history'],
     ['no length', { window: 'count', history: 'h' }, 'columns.a.length: say how far back'],

@@ -23,7 +23,7 @@ export class LookupFolder {
 export interface StartedLookups {
   readonly engine: FeatureEngine
   readonly sources: ReadonlyMap<string, LookupSource>
-  drain(): Promise<void>
+  readonly drain: () => Promise<void>
 }
 
 export async function startLookups(

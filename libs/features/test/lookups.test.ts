@@ -154,7 +154,7 @@ describe('A table file', () => {
 
   test('that changes is read again, as a whole; a bad one leaves the old one in place, and is logged', async () => {
     const said: string[] = []
-    const say = (fields: object, message: string): void => void said.push(`${message} ${String((fields as { err?: unknown }).err ?? '')}`)
+    const say = (fields: { readonly err?: Error }, message: string): void => void said.push(`${message} ${fields.err?.message ?? ''}`)
     const path = folder.write('merchants.csv', 'shop,risk,category\n7,1,a\n')
     const lookups = { merchants: { ...merchants, refresh: '5ms' } }
     const logger = { info: say, warn: say, error: say }
@@ -222,6 +222,39 @@ describe('A SQLite table', () => {
     make('new.db', 2)
     renameSync(join(folder.path, 'new.db'), join(folder.path, 'scores.db'))
     expect(await seen()).toEqual([[2]])
+  })
+
+  test('stays what it was where the file that is put in its place cannot be used, which is logged once', async () => {
+    database('scores.db', `CREATE TABLE scores (customer TEXT, kind TEXT, score REAL); INSERT INTO scores VALUES ('a', 'x', 1)`).close()
+    const complaints: string[] = []
+    const logger = { info: () => {}, warn: () => {}, error: (_: object, message: string) => complaints.push(message) }
+    const { engine, drain } = await startLookups(lookupPlan({ scores }, { score }), { folder: folder.path, logger })
+    drains.push(drain)
+    const seen = (): Promise<unknown> => vectors(engine, 'payments', [{ customer: 'a', timeMs: now }], 'request')
+    const replace = (name: string): void => renameSync(join(folder.path, name), join(folder.path, 'scores.db'))
+    folder.write('new.db', 'half a database, of which nobody can say what will be in it'.repeat(20))
+    replace('new.db')
+    expect([await seen(), await seen()]).toEqual([[[1]], [[1]]])
+    database('other.db', 'CREATE TABLE scores (customer TEXT, points REAL)').close()
+    replace('other.db')
+    expect([await seen(), await seen()]).toEqual([[[1]], [[1]]])
+    expect(complaints).toEqual(new Array(2).fill('a table file that was replaced cannot be used: the old table stays'))
+    database('good.db', `CREATE TABLE scores (customer TEXT, kind TEXT, score REAL); INSERT INTO scores VALUES ('a', 'x', 2)`).close()
+    replace('good.db')
+    expect(await seen()).toEqual([[2]])
+  })
+
+  test('goes by integers of 64 bits', async () => {
+    database(
+      'scores.db',
+      `CREATE TABLE scores (customer INTEGER PRIMARY KEY, kind, score);
+       INSERT INTO scores VALUES (1234567890123456789, 'x', 1), (-9223372036854775808, 'x', 2), (9223372036854775807, 'x', 3)`,
+    ).close()
+    const events = ['1234567890123456789', '-9223372036854775808', '9223372036854775807', '9223372036854775808', '1e3'].map((customer) => ({
+      customer,
+      timeMs: now,
+    }))
+    expect(await lookedUp({ scores }, { score }, events)).toEqual([[1], [2], [3], [-1], [-1]])
   })
 
   test.each(['INTEGER', 'TEXT', ''])('goes by an integer key in a column declared "%s"', async (type) => {
