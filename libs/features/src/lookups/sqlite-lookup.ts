@@ -23,10 +23,12 @@ const busyTimeoutMs = 100
 
 type RowValue = string | number | bigint | Uint8Array | null
 
-/** A SQLite table that another job writes, read as it is at each slice; a file that is replaced is opened anew. */
+/** A SQLite table that another job writes, read as it is at each slice. A file that is replaced is opened anew; where it is bad that is logged, and the old one stays. */
 export class SqliteLookup implements LookupSource {
   private readonly options: SqliteLookupOptions
   private open: OpenTable | undefined
+  /** What was last wrong with a file that was replaced. */
+  private complaint = ''
 
   constructor(options: SqliteLookupOptions) {
     this.options = options
@@ -59,10 +61,27 @@ export class SqliteLookup implements LookupSource {
     const { open } = this
     if (open === undefined) throw new MeshError('INTERNAL', `lookup "${this.options.lookup.title}" was not started`)
     if (!open.isReplaced()) return open
-    const fresh = new OpenTable(this.options)
+    const fresh = this.replacement()
+    if (fresh === undefined) return open
     this.open = fresh
     open.close()
     return fresh
+  }
+
+  private replacement(): OpenTable | undefined {
+    try {
+      const fresh = new OpenTable(this.options)
+      this.complaint = ''
+      return fresh
+    } catch (thrown) {
+      // Once for each thing that is wrong, not at every slice.
+      const { lookup, path, logger } = this.options
+      const { message } = thrown as Error
+      if (message !== this.complaint)
+        logger?.error({ err: thrown, lookup: lookup.title, path }, 'a table file that was replaced cannot be used: the old table stays')
+      this.complaint = message
+      return undefined
+    }
   }
 }
 
@@ -228,7 +247,7 @@ class OpenTable {
     const bound: (string | bigint)[] = []
     for (const [index, part] of parts.entries()) {
       if (this.integers[index] !== true) bound.push(part)
-      else if (/^-?\d{1,18}$/.test(part)) bound.push(BigInt(part))
+      else if (/^-?\d{1,19}$/.test(part) && BigInt.asIntN(64, BigInt(part)) === BigInt(part)) bound.push(BigInt(part))
       else return undefined
     }
     return bound
