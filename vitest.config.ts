@@ -13,6 +13,7 @@ const broker = [
   'test/brokers/redis.test.ts',
   'test/checker/read-kafka.test.ts',
   'test/e2e/multi-process.test.ts',
+  'test/e2e/nats.test.ts',
   'test/e2e/store-ownership.test.ts',
   'test/handbook/mesh.test.ts',
 ]

@@ -5,11 +5,12 @@ import { parse } from 'yaml'
 import { check, type PipelineFacts } from './check.ts'
 import { readGateway } from './read-gateway.ts'
 import { readKafka } from './read-kafka.ts'
+import { readNats } from './read-nats.ts'
 import type { CheckedRecord } from './record.ts'
 import { isClean, summary } from './report.ts'
 import type { Tier } from './scores.ts'
 
-const usage = `usage: node test/checker/main.ts (--kafka HOST:PORT[,HOST:PORT] | --gateway URL) [--pipeline FILE] [--sample N] [--json]
+const usage = `usage: node test/checker/main.ts (--kafka HOST:PORT[,HOST:PORT] | --nats HOST:PORT[,HOST:PORT] | --gateway URL) [--pipeline FILE] [--sample N] [--json]
 
 Reads what a run of the fraud pipeline took in and gave out, once it has come to rest, and says what is wrong with it.
 Exit code 0: nothing; 1: something; 2: the run could not be read.`
@@ -32,13 +33,14 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       kafka: { type: 'string' },
+      nats: { type: 'string' },
       gateway: { type: 'string' },
       pipeline: { type: 'string', default: resolve(import.meta.dirname, '../../examples/fraud/pipeline.yaml') },
       sample: { type: 'string', default: '2000' },
       json: { type: 'boolean', default: false },
     },
   })
-  const read = reader(values.kafka, values.gateway)
+  const read = reader(values)
   const file = parse(await readFile(values.pipeline, 'utf8')) as PipelineFile
   const pipeline = facts(file, dirname(values.pipeline))
   const deadLetters = await read(file.deadLetters?.topic ?? `${file.pipeline}.dead-letters`)
@@ -53,10 +55,17 @@ async function main(): Promise<number> {
   return isClean(report) ? 0 : 1
 }
 
-function reader(kafka: string | undefined, gateway: string | undefined): (topic: string) => Promise<CheckedRecord[]> {
-  if (kafka !== undefined && gateway === undefined) return (topic) => readKafka(kafka.split(','), topic)
-  if (gateway !== undefined && kafka === undefined) return (topic) => readGateway(gateway, topic)
-  throw new Error(usage)
+interface Places {
+  readonly kafka?: string | undefined
+  readonly nats?: string | undefined
+  readonly gateway?: string | undefined
+}
+
+function reader({ kafka, nats, gateway }: Places): (topic: string) => Promise<CheckedRecord[]> {
+  if ([kafka, nats, gateway].filter((place) => place !== undefined).length !== 1) throw new Error(usage)
+  if (kafka !== undefined) return (topic) => readKafka(kafka.split(','), topic)
+  if (nats !== undefined) return (topic) => readNats(nats.split(','), topic)
+  return (topic) => readGateway(gateway!, topic)
 }
 
 function facts(file: PipelineFile, directory: string): PipelineFacts {

@@ -2,11 +2,11 @@ import { bytesAt, MeshError } from '@spillway/core'
 import type { Msg } from '@nats-io/transport-node'
 import type { RecordHeaders, Records, Slice } from '../port.ts'
 
-const keyHeader = 'Spillway-Key'
-const binaryKeyHeader = 'Spillway-Key-Base64'
-const timeHeader = 'Spillway-Time'
+const keyHeader = 'Record-Key'
+const binaryKeyHeader = 'Record-Key-Base64'
+const timeHeader = 'Record-Time'
 /** Headers that NATS cannot carry as they are: percent-encoded JSON. */
-const otherHeaders = 'Spillway-Headers'
+const otherHeaders = 'Record-Headers'
 
 /** A record as it goes over the wire, but for its message id. */
 export interface WireRecord {
@@ -21,7 +21,7 @@ const plainName = /^[A-Za-z0-9!#$&'*+.^_`|~%-]+$/
 /** No line breaks, no blanks at its ends. */
 const plainValue = /^(?!\s)[^\r\n\0]*(?<!\s)$/
 /** Names that the server or this adapter gives a meaning. */
-const reserved = /^(?:nats|spillway)-/i
+const reserved = /^(?:nats|record)-/i
 
 export function encodeRecord({ keys, values, timestampsMs, headers }: Records, index: number): WireRecord {
   let lines = ''

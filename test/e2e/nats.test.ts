@@ -1,0 +1,89 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { NatsBus, sliceRecords } from '@spillway/bus'
+import { textColumn } from '@spillway/core'
+import { afterAll, describe, expect, test } from 'vitest'
+import { sharedNats } from '../brokers/mod.ts'
+import { check } from '../checker/check.ts'
+import { readNats } from '../checker/read-nats.ts'
+import { isClean, summary } from '../checker/report.ts'
+import { brokenEvents, fraudEvents, type FraudNames, fraudNames, pipelineFacts, topicRecords, writePipeline } from './fraud-run.ts'
+import { SpillwayProcess, until } from './processes.ts'
+
+const transactionCount = 20_000
+const nats = await sharedNats()
+
+describe.skipIf('skipped' in nats)('the fraud pipeline over NATS JetStream, every link a topic', () => {
+  const servers = 'skipped' in nats ? [] : nats.servers
+  const folder = mkdtempSync(join(tmpdir(), 'spillway-e2e-'))
+  afterAll(async () => {
+    rmSync(folder, { recursive: true, force: true })
+    if (!('skipped' in nats)) await nats.stop()
+  })
+
+  test('killed in the middle and started again: every event answered once, in order, as recomputed', { timeout: 300_000 }, async () => {
+    const names = fraudNames(`fraud-nats-${Date.now()}`)
+    const pipeline = writePipeline(folder, names)
+    const broken = brokenEvents()
+    const bus = new NatsBus({ servers, clientName: 'e2e' })
+    await bus.start(AbortSignal.timeout(20_000))
+    await publishBacklog(bus, names)
+    const written = async (topic: string): Promise<number> =>
+      (await bus.topics.describe(topic)) === undefined
+        ? 0
+        : (await bus.topics.offsets(topic)).reduce((sum, { end }) => sum + Number(end), 0)
+    const ports = ['--http-port', '0', '--grpc-port', '0', '--model-grpc-port', '0']
+    let mesh = new SpillwayProcess(
+      ['up', '--pipeline', pipeline, '--bus', `nats://${servers.join(',')}`, '--links', 'topic', '--data', join(folder, 'data'), ...ports],
+      folder,
+    )
+    try {
+      await until(
+        'the first predictions',
+        async () => ((await written(names.predictions)) > 500 ? true : undefined),
+        60_000,
+        () => mesh.output,
+      )
+      await mesh.stop('SIGKILL')
+      expect(await written(names.predictions), 'predictions at the kill').toBeLessThan(transactionCount)
+      mesh = mesh.again()
+      await until(
+        'every transaction to be answered',
+        async () =>
+          (await written(names.predictions)) >= transactionCount && (await written(names.deadLetters)) >= broken.length ? true : undefined,
+        180_000,
+        () => mesh.output.slice(-4000),
+      )
+      expect(await mesh.stop(), mesh.output.slice(-2000)).toBe(0)
+    } finally {
+      await mesh.stop('SIGKILL')
+      await bus.drain()
+    }
+    const read = (topic: string): ReturnType<typeof readNats> => readNats(servers, topic)
+    const report = await check({
+      inputs: { [names.transactions]: await read(names.transactions), [names.labels]: await read(names.labels) },
+      predictions: await read(names.predictions),
+      deadLetters: await read(names.deadLetters),
+      alerts: await read(names.alerts),
+      pipeline: pipelineFacts(names),
+      sample: 1000,
+    })
+    expect(isClean(report), summary(report)).toBe(true)
+    expect(report.predictions).toBe(transactionCount)
+    expect(report.deadLetters).toBe(broken.length)
+  })
+})
+
+/** Everything waits on its topic before the mesh starts: inputs that are there are read within `maxSkew` of each other. */
+async function publishBacklog(bus: NatsBus, names: FraudNames): Promise<void> {
+  const events = fraudEvents(transactionCount)
+  await bus.topics.ensure([names.transactions, names.labels].map((name) => ({ name, partitions: 8 })))
+  for (const topic of ['transactions', 'labels'] as const) {
+    const records = topicRecords(events, topic)
+    for (let start = 0; start < records.count; start += 2000)
+      await bus.publish(names[topic], sliceRecords(records, start, Math.min(records.count, start + 2000)))
+  }
+  const broken = brokenEvents().map(({ value }) => value)
+  await bus.publish(names.transactions, { count: broken.length, keys: textColumn(broken.map(() => '1')), values: textColumn(broken) })
+}
