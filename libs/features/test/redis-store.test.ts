@@ -113,6 +113,26 @@ else
       expect((await readKey(second, 'k', history)).map(([time]) => time)).toEqual([1, 2, 3, 4])
     })
 
+    test('That somebody else has written shows also in a slice of more keys than memory may hold', async () => {
+      const prefix = newPrefix()
+      const [small, other] = [await open({ prefix, cacheBytes: 1 }), await open({ prefix })]
+      const keys = Array.from({ length: 20 }, (_, i) => `k${i}`)
+      await small.read([{ history, keys, owner }])
+      await give(other, { history, entries: new Map([['k3', [entry(1, 1)]]]), owner })
+      const writes = keys.map((key, i) => ({ history, key, entries: [entry(2, 2 + i)], owner }))
+      await expect(small.append(writes)).rejects.toMatchObject({ code: 'ABORTED' })
+    })
+
+    test('What nobody owns does not push what is owned out of memory, however much of it is written', async () => {
+      const prefix = newPrefix()
+      const store = await open({ prefix, cacheBytes: 100_000 })
+      await give(store, { history, entries: new Map([['k', [entry(1, 1)]]]), owner })
+      for (let n = 0; n < 200; n++) await give(store, { history, entries: new Map([[`others ${n}`, [entry(n, n)]]]) })
+      await client.del(stored(prefix, 'k'))
+      const [found] = await store.read([{ history, keys: ['k'], owner }])
+      expect(listed(found![0]!)).toHaveLength(1)
+    })
+
     test('Given several processes that write to one key at once, then all their entries are there, through every replacement of the value', async () => {
       const prefix = newPrefix()
       const stores = [await open({ prefix }), await open({ prefix }), await open({ prefix })]

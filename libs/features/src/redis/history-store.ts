@@ -10,14 +10,14 @@ import type {
   PackedHistory,
   WatermarkBoard,
 } from '../store.ts'
+import { KeyGenerations } from '../key-generations.ts'
 import { KeyHistory } from '../windows/key-history.ts'
 import { RedisConnection, type RedisLogger } from './connection.ts'
 import { lost, whileRunning } from './errors.ts'
-import { type HeldKey, HeldKeys } from './held-keys.ts'
 import { nobody, ownerName, Ownership } from './ownership.ts'
 import { appendScript, nonceBytes, numberScript, type Script } from './scripts.ts'
 import { checkServer, serverFacts } from './server-checks.ts'
-import { headerOf, heldFrom, planWrite, type PlannedWrite } from './stored-value.ts'
+import { headerOf, heldBytes, heldFrom, type HeldKey, planWrite, type PlannedWrite } from './stored-value.ts'
 import { RedisWatermarkBoard } from './watermark-board.ts'
 
 export interface RedisHistoryStoreOptions {
@@ -54,7 +54,8 @@ export class RedisHistoryStore implements HistoryStore {
   private readonly prefix: string
   private readonly graceMs: number
   private readonly logger: RedisLogger | undefined
-  private readonly held: HeldKeys
+  /** By owner and stored key. */
+  private readonly held: KeyGenerations<string, HeldKey>
   private known: string | undefined
   private closed = false
   /** The newest count of writes that the server has told. */
@@ -74,7 +75,7 @@ export class RedisHistoryStore implements HistoryStore {
     this.prefix = prefix
     this.graceMs = expiryGraceMs ?? defaultGraceMs
     this.logger = logger
-    this.held = new HeldKeys(cacheBytes ?? defaultCacheBytes)
+    this.held = new KeyGenerations((cacheBytes ?? defaultCacheBytes) / 2, heldBytes)
   }
 
   /**
@@ -133,6 +134,7 @@ export class RedisHistoryStore implements HistoryStore {
   /** What is held in memory may be given out as it is: read-only, and live until the slice is appended. */
   async read(reads: readonly HistoryRead[]): Promise<readonly (readonly PackedHistory[])[]> {
     this.opened()
+    this.held.trim()
     const found: PackedHistory[][] = []
     const missing: MissingKey[] = []
     for (const [index, { history, keys, owner }] of reads.entries()) {

@@ -2,7 +2,6 @@ import type { HistoryEntry, HistorySettings, HistoryWrite } from '../store.ts'
 import { KeyHistory } from '../windows/key-history.ts'
 import { encodeBlock } from '../windows/packed.ts'
 import { indexOfEntry } from '../windows/entries.ts'
-import type { HeldKey } from './held-keys.ts'
 import { headerBytes, nonceBytes } from './scripts.ts'
 
 /** Less than this is not worth writing a value anew. */
@@ -11,6 +10,27 @@ const smallestAppended = 256
 const longestTtlMs = 1e15
 
 const noBytes = Buffer.alloc(0)
+
+/** What a key costs beside its history. Estimated, rounded up. */
+const overheadBytes = 300
+
+/** A key's stored value as it was last seen, unpacked. */
+export interface HeldKey {
+  readonly history: KeyHistory
+  /** Bytes of the stored value; 0 where there is none. */
+  length: number
+  /** Its first bytes: with the length they tell whether it has changed. */
+  header: Buffer
+  /** Bytes of its first block: the rest was appended since the value was last written as a whole. */
+  sealedLength: number
+  /** Epoch ms; 0 where it is not known. */
+  expiresAtMs: number
+}
+
+/** What it takes in memory. */
+export function heldBytes({ history }: HeldKey, key: string): number {
+  return overheadBytes + key.length + history.bytes
+}
 
 export function headerOf(nonce: Buffer, sealedLength: number): Buffer {
   const header = Buffer.alloc(headerBytes)
