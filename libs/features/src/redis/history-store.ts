@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { MeshError } from '@spillway/core'
 import type {
   HistoryEntry,
@@ -12,11 +12,10 @@ import type {
 } from '../store.ts'
 import { KeyGenerations } from '../key-generations.ts'
 import { KeyHistory } from '../windows/key-history.ts'
-import { RedisConnection, type RedisLogger } from './connection.ts'
-import { lost, whileRunning } from './errors.ts'
+import type { RedisLogger } from './connection.ts'
+import { HistoryServer } from './history-server.ts'
 import { nobody, ownerName, Ownership } from './ownership.ts'
-import { appendScript, nonceBytes, numberScript, type Script } from './scripts.ts'
-import { checkServer, serverFacts } from './server-checks.ts'
+import { nonceBytes, numberScript } from './scripts.ts'
 import { headerOf, heldBytes, heldFrom, type HeldKey, planWrite, type PlannedWrite } from './stored-value.ts'
 import { RedisWatermarkBoard } from './watermark-board.ts'
 
@@ -50,17 +49,11 @@ const defaultTimeoutMs = 5000
  */
 export class RedisHistoryStore implements HistoryStore {
   readonly scope = 'shared'
-  private readonly connection: RedisConnection
+  private readonly server: HistoryServer
   private readonly prefix: string
   private readonly graceMs: number
-  private readonly logger: RedisLogger | undefined
   /** By owner and stored key. */
   private readonly held: KeyGenerations<string, HeldKey>
-  private known: string | undefined
-  private closed = false
-  /** The newest count of writes that the server has told. */
-  private writes = 0
-  private readonly inFlight = new Set<Promise<unknown>>()
   private readonly origins = new Map<string, number>()
   /** By history: what its keys start with. */
   private readonly starts = new Map<string, string>()
@@ -71,10 +64,9 @@ export class RedisHistoryStore implements HistoryStore {
   /** @throws MeshError INVALID_ARGUMENT for a url that is none */
   constructor(options: RedisHistoryStoreOptions) {
     const { url, prefix, cacheBytes, expiryGraceMs, timeoutMs, logger } = options
-    this.connection = new RedisConnection({ url, timeoutMs: timeoutMs ?? defaultTimeoutMs, ...(logger !== undefined && { logger }) })
+    this.server = new HistoryServer({ url, prefix, timeoutMs: timeoutMs ?? defaultTimeoutMs, ...(logger !== undefined && { logger }) })
     this.prefix = prefix
     this.graceMs = expiryGraceMs ?? defaultGraceMs
-    this.logger = logger
     this.held = new KeyGenerations((cacheBytes ?? defaultCacheBytes) / 2, heldBytes)
   }
 
@@ -83,46 +75,29 @@ export class RedisHistoryStore implements HistoryStore {
    * @throws MeshError UNAVAILABLE then; UNAUTHENTICATED, PERMISSION_DENIED; FAILED_PRECONDITION for a server that is too old or evicts keys
    */
   async start(signal: AbortSignal): Promise<void> {
-    const { connection } = this
-    try {
-      await connection.open(signal)
-      const facts = serverFacts(String(await connection.send('INFO', [])))
-      checkServer(facts, connection.address)
-      if (!facts.keepsWrites)
-        this.logger?.warn(
-          { address: connection.address },
-          'the Redis server keeps no append-only file: histories are lost when it restarts',
-        )
-      await connection.send('SET', [this.identityKey, randomUUID(), 'NX'])
-      this.known = String(await connection.send('GET', [this.identityKey]))
-    } catch (error) {
-      connection.close()
-      throw error
-    }
+    await this.server.start(signal)
   }
 
   async drain(): Promise<void> {
-    this.closed = true
-    await Promise.allSettled(this.inFlight)
-    this.connection.close()
+    await this.server.drain()
   }
 
   get identity(): string {
-    return this.opened()
+    return this.server.identity
   }
 
   async origin(topic: string, partition: number): Promise<number> {
     const name = `${topic}/${partition}`
     let origin = this.origins.get(name)
     if (origin === undefined) {
-      origin = Number(await this.run(numberScript, [`${this.prefix}origins`], [name, '']))
+      origin = Number(await this.server.run(numberScript, [`${this.prefix}origins`], [name, '']))
       this.origins.set(name, origin)
     }
     return origin
   }
 
   watermarks(histories: readonly string[]): WatermarkBoard {
-    return new RedisWatermarkBoard(this.connection, this.prefix, histories)
+    return new RedisWatermarkBoard(this.server.connection, this.prefix, histories)
   }
 
   release(owner: Owner): void {
@@ -133,7 +108,7 @@ export class RedisHistoryStore implements HistoryStore {
 
   /** What is held in memory may be given out as it is: read-only, and live until the slice is appended. */
   async read(reads: readonly HistoryRead[]): Promise<readonly (readonly PackedHistory[])[]> {
-    this.opened()
+    this.server.checkOpen()
     this.held.trim()
     const found: PackedHistory[][] = []
     const missing: MissingKey[] = []
@@ -149,7 +124,7 @@ export class RedisHistoryStore implements HistoryStore {
       found.push(histories)
     }
     if (missing.length === 0) return found
-    const values = await this.values(missing.map(({ start, key }) => start + key))
+    const values = await this.server.values(missing.map(({ start, key }) => start + key))
     for (const [at, value] of values.entries()) {
       const { history, key, by, epoch, start, ...place } = missing[at]!
       const held = heldFrom(value, new KeyHistory(history, 0, key))
@@ -179,11 +154,8 @@ export class RedisHistoryStore implements HistoryStore {
     if (planned.length === 0) return
     let lengths: readonly number[]
     try {
-      const keys = [this.writesKey, ...planned.map(({ key }) => key)]
-      const before = this.writes
-      const answer = (await this.run(appendScript, keys, [newHeader, ...planned.flatMap(({ plan }) => plan.args)])) as readonly number[]
-      this.seen(answer[0]!, before)
-      lengths = answer.slice(1)
+      const keys = planned.map(({ key }) => key)
+      lengths = await this.server.append(keys, [newHeader, ...planned.flatMap(({ plan }) => plan.args)])
     } catch (error) {
       // Whether it was done is not known.
       for (const { by, key } of planned) this.held.forget(by, key)
@@ -212,30 +184,9 @@ export class RedisHistoryStore implements HistoryStore {
     throw new MeshError('ABORTED', `histories of ${[...others].join(', ')} were written by another process too: they are read again`)
   }
 
-  /** The identity, which only an open store has. */
-  private opened(): string {
-    if (this.known === undefined || this.closed) throw new MeshError('UNAVAILABLE', 'the feature store is not started, or drained')
-    return this.known
-  }
-
-  private get identityKey(): string {
-    return `${this.prefix}id`
-  }
-
-  /** Counts slices that were written: a server that stands at less than it once said came back without its last writes. */
-  private get writesKey(): string {
-    return `${this.prefix}writes`
-  }
-
-  /** @param before what had been acknowledged when the server was asked: answers may be looked at in another order */
-  private seen(writes: number, before: number): void {
-    if (writes < before) throw this.dataLost(`stands at write ${writes}, and had acknowledged ${before}`)
-    this.writes = Math.max(this.writes, writes)
-  }
-
   /** What keys of the history start with. @throws MeshError FAILED_PRECONDITION where it is stored with another count of values */
   private async startOf({ name, valueCount }: HistorySettings): Promise<string> {
-    const stored = String(await this.run(numberScript, [`${this.prefix}histories`], [name, `/${valueCount}`]))
+    const stored = String(await this.server.run(numberScript, [`${this.prefix}histories`], [name, `/${valueCount}`]))
     const [id, count] = stored.split('/') as [string, string]
     if (Number(count) !== valueCount)
       throw new MeshError(
@@ -246,47 +197,7 @@ export class RedisHistoryStore implements HistoryStore {
     this.starts.set(name, start)
     return start
   }
-
-  /** The stored values, and with them the identity: of a server that has lost its data nothing counts. */
-  private async values(keys: readonly string[]): Promise<readonly (Buffer | null)[]> {
-    const identity = this.opened()
-    const before = this.writes
-    const asked = [this.identityKey, this.writesKey, ...keys]
-    const [found, writes, ...values] = (await this.tracked(this.connection.send('MGET', asked))) as (Buffer | null)[]
-    if (found?.toString() !== identity) throw this.dataLost(otherIdentity)
-    this.seen(Number(writes?.toString() ?? 0), before)
-    return values
-  }
-
-  /** The script with the identity as its first key and argument. */
-  private async run(script: Script, keys: readonly string[], args: readonly (string | Buffer)[]): Promise<unknown> {
-    const identity = this.opened()
-    return this.tracked(this.connection.run(script, [this.identityKey, ...keys], [identity, ...args]))
-  }
-
-  private async tracked<T>(work: Promise<T>): Promise<T> {
-    this.inFlight.add(work)
-    try {
-      return await work
-    } catch (thrown) {
-      const error = MeshError.from(thrown)
-      throw error.message.includes(lost) ? this.dataLost(otherIdentity) : whileRunning(error)
-    } finally {
-      this.inFlight.delete(work)
-    }
-  }
-
-  /** Retryable, so that no row is given up: whether its histories can be had again is for an operator to say. */
-  private dataLost(seenBy: string): MeshError {
-    return new MeshError(
-      'UNAVAILABLE',
-      `Redis at ${this.connection.address} has lost histories of this pipeline (${this.prefix} ${seenBy}): it was emptied, or restarted without all of ` +
-        'its data. Bring the data back, or start the pipeline again from the beginning of its inputs',
-    )
-  }
 }
-
-const otherIdentity = 'is gone or another'
 
 interface MissingKey {
   readonly history: HistorySettings
