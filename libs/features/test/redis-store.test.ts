@@ -1,7 +1,8 @@
 import fc from 'fast-check'
-import { Redis } from 'ioredis'
+import { Redis, ReplyError } from 'ioredis'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { sharedRedis } from '../../../test/brokers/shared.ts'
+import { redisError, whileRunning } from '../src/redis/errors.ts'
 import { RedisHistoryStore, type RedisHistoryStoreOptions } from '../src/redis/history-store.ts'
 import type { HistoryEntry, HistorySettings, Owner } from '../src/store.ts'
 import { give, newPrefix, openRedisStore } from './redis-fixture.ts'
@@ -263,17 +264,25 @@ else
       const prefix = newPrefix()
       const store = await open({ prefix })
       await give(store, { history, entries: new Map([['good', [entry(1, 1)]]]) })
-      await client.set(stored(prefix, 'broken'), 'not a history at all')
-      await expect(store.read([{ history, keys: ['broken'] }])).rejects.toMatchObject({
-        code: 'DATA_LOSS',
-        message: expect.stringContaining('history h of broken') as string,
-      })
+      for (const value of ['not a history at all', 'short']) {
+        await client.set(stored(prefix, 'broken'), value)
+        await expect(store.read([{ history, keys: ['broken'] }])).rejects.toMatchObject({
+          code: 'DATA_LOSS',
+          message: expect.stringContaining('history h of broken') as string,
+        })
+      }
       await client.lpush(stored(prefix, 'list'), 'x')
       await expect(store.append([{ history, key: 'list', entries: [entry(1, 1)] }])).rejects.toMatchObject({
         code: 'FAILED_PRECONDITION',
         message: expect.stringContaining('something else writes keys with this prefix') as string,
       })
       expect(await readKey(store, 'good', history)).toHaveLength(1)
+    })
+
+    test('A server that no longer has the keys, as a node of a cluster may, makes slices wait: no row is given up for it', () => {
+      for (const refusal of ['MOVED 3999 127.0.0.1:6381', 'CROSSSLOT Keys in request', 'NOPERM this user', 'NOAUTH Authentication'])
+        expect(whileRunning(redisError(new ReplyError(refusal), 'localhost:6379'))).toMatchObject({ code: 'UNAVAILABLE', retryable: true })
+      expect(whileRunning(redisError(new ReplyError('WRONGTYPE Operation'), 'localhost:6379')).retryable).toBe(false)
     })
 
     test('An address that is none is refused', () => {

@@ -76,7 +76,8 @@ export class RedisLookup implements LookupSource {
   private take(answer: unknown, index: number, hash: string, columns: ValueColumns): MeshError | undefined {
     const field = `features.lookups.${this.lookup.title}`
     if (answer instanceof MeshError) {
-      if (answer.code !== 'FAILED_PRECONDITION') return waiting(answer)
+      const refusal = whileRunning(answer)
+      if (refusal.code !== 'FAILED_PRECONDITION') throw refusal
       return new MeshError('FAILED_PRECONDITION', `${hash} in Redis at ${this.connection.address} is no hash`, { field, cause: answer })
     }
     const message = columns.set(index, answer as readonly unknown[], this.lookup.timeColumn)

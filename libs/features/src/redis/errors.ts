@@ -40,6 +40,7 @@ export function redisError(thrown: unknown, address: string): MeshError {
 
 /** A refusal that an operator can mend while the pipeline runs is no reason to give rows up: the slice waits. */
 export function whileRunning(error: MeshError): MeshError {
-  if (error.code !== 'UNAUTHENTICATED' && error.code !== 'PERMISSION_DENIED') return error
+  const ofAllKeys = /\b(NOAUTH|WRONGPASS|NOPERM|MOVED|CROSSSLOT)\b/
+  if (error.retryable || !ofAllKeys.test(error.message)) return error
   return new MeshError('UNAVAILABLE', error.message, { cause: error })
 }

@@ -1,3 +1,4 @@
+import { MeshError } from '@spillway/core'
 import type { HistoryEntry, HistorySettings, HistoryWrite } from '../store.ts'
 import { KeyHistory } from '../windows/key-history.ts'
 import { encodeBlock } from '../windows/packed.ts'
@@ -42,6 +43,8 @@ export function headerOf(nonce: Buffer, sealedLength: number): Buffer {
 /** A stored value, or its absence, unpacked into `history`, which is empty. @throws MeshError DATA_LOSS */
 export function heldFrom(value: Buffer | null, history: KeyHistory): HeldKey {
   if (value === null) return { history, length: 0, header: noBytes, sealedLength: 0, expiresAtMs: 0 }
+  if (value.length <= headerBytes)
+    throw new MeshError('DATA_LOSS', `history ${history.settings.name} of ${history.key} is ${value.length} bytes long`)
   history.unpack(value.subarray(headerBytes))
   // A copy: the value lies in a buffer of the whole answer.
   const header = Buffer.from(value.subarray(0, headerBytes))
