@@ -189,7 +189,10 @@ else
         const positions = new Positions(link, bucket, 'the-dead')
         const { signal } = new AbortController()
         const committed = await positions.write(positionKey(group, input, 0), 0, { next: 7n, stamp: undefined }, outputs, signal)
-        const writer = new Writer(link, { duplicateWindowMs, findStored: () => Promise.resolve(new Map()) })
+        const writer = new Writer(link, {
+          duplicateWindowMs: () => Promise.resolve(duplicateWindowMs),
+          findStored: () => Promise.resolve(new Map()),
+        })
         await writer.write(committed.outputs.slice(0, 2))
         writer.close()
         await link.close()

@@ -8,6 +8,12 @@ const clockSkewMs = 60_000
 /** A stream of this length is read in a fraction of it; longer ones are read on at the next attempt's expense. */
 const timeoutMs = 60_000
 
+/** For how long a stream recognises the ids that it has: its own setting, whoever made it. */
+export async function duplicateWindowMs(link: NatsLink, stream: string): Promise<number> {
+  const { config } = await link.request(() => link.manager.streams.info(stream))
+  return (config.duplicate_window ?? 0) / 1e6
+}
+
 /** Reads a stream's message ids from a time on: which of `ids` are in it, and where. @throws MeshError UNAVAILABLE where it cannot be read to its present end in time */
 export async function findStored(
   link: NatsLink,
@@ -16,7 +22,7 @@ export async function findStored(
   ids: ReadonlySet<string>,
 ): Promise<ReadonlyMap<string, number>> {
   const found = new Map<string, number>()
-  const { state } = await link.manager.streams.info(stream)
+  const { state } = await link.request(() => link.manager.streams.info(stream))
   if (state.messages === 0 || Date.parse(state.last_ts as unknown as string) < sinceMs - clockSkewMs) return found
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const puller = new Puller(link, {

@@ -16,7 +16,7 @@ import type {
 } from '../port.ts'
 import { checkStamp } from '../stamp.ts'
 import { natsError } from './errors.ts'
-import { findStored } from './find-stored.ts'
+import { duplicateWindowMs, findStored } from './find-stored.ts'
 import { NatsLink } from './link.ts'
 import { offsetOf } from './messages.ts'
 import { groupsBucket, positionsBucket, topicsBucket } from './names.ts'
@@ -53,6 +53,8 @@ export interface NatsBusOptions {
 const messageOverheadBytes = 1024
 /** What may wait to be stored; beyond it `publish` is refused. */
 const maxWaitingBytes = 64 << 20
+/** How long a drain waits for records on their way. */
+const publishGraceMs = 5000
 /** Before the server has said its `max_payload`, the smallest that is usual. */
 const usualRecordBytes = 1_000_000
 
@@ -70,13 +72,13 @@ export class NatsBus implements Bus {
   #drained: Promise<void> | undefined
 
   constructor(options: NatsBusOptions) {
-    const { duplicateWindowMs = 600_000, replicas = 1 } = options
+    const { duplicateWindowMs: windowMs = 600_000, replicas = 1 } = options
     this.#options = options
-    this.guarantee = { kind: 'effectively-once', withinMs: duplicateWindowMs }
+    this.guarantee = { kind: 'effectively-once', withinMs: windowMs }
     this.#topics = new NatsTopics(
       () => this.#engine().link,
       () => this.#engine().topicEntries,
-      { duplicateWindowMs, replicas },
+      { duplicateWindowMs: windowMs, replicas },
     )
     this.topics = this.#topics
   }
@@ -110,7 +112,7 @@ export class NatsBus implements Bus {
       const positions = await kvm.create(positionsBucket, settings)
       const groups = await kvm.create(groupsBucket, settings)
       const writer = new Writer(link, {
-        duplicateWindowMs: this.#windowMs,
+        duplicateWindowMs: (stream) => duplicateWindowMs(link, stream),
         findStored: (stream, sinceMs, ids) => findStored(link, stream, sinceMs, ids),
       })
       const router = new Router(link, this.#topics, link.maxPayloadBytes - messageOverheadBytes)
@@ -119,10 +121,6 @@ export class NatsBus implements Bus {
       await link.close()
       throw natsError(error, 'opening the buckets of topics, positions and groups')
     }
-  }
-
-  get #windowMs(): number {
-    return this.#options.duplicateWindowMs ?? 600_000
   }
 
   async publish(topic: string, records: Records): Promise<readonly RecordPosition[]> {
@@ -173,7 +171,7 @@ export class NatsBus implements Bus {
     const opened = this.#opened
     if (opened === undefined) return
     this.#opened = undefined
-    opened.writer.close()
+    await opened.writer.drain(opened.link.connected ? publishGraceMs : 0)
     await opened.link.close()
   }
 

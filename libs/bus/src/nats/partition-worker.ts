@@ -96,7 +96,8 @@ export class PartitionWorker {
     this.#finish.abort()
     this.#wake?.()
     const timer = setTimeout(() => this.halt(), graceMs)
-    await this.#running
+    // Once it is halted, nothing that it is still waiting for matters.
+    if (this.#running !== undefined) await orAborted(this.#running, this.#halt.signal)
     clearTimeout(timer)
     this.halt()
   }
@@ -253,13 +254,9 @@ export class PartitionWorker {
     const { slots, handle } = this.#options
     if (!(await slots.take(this.#finish.signal))) return undefined
     const { signal } = this.#halt
-    const givenUp = Promise.withResolvers<undefined>()
-    const giveUp = (): void => givenUp.resolve(undefined)
-    signal.addEventListener('abort', giveUp, { once: true })
     try {
-      return await Promise.race([handle(slice, signal), givenUp.promise])
+      return await orAborted(handle(slice, signal), signal)
     } finally {
-      signal.removeEventListener('abort', giveUp)
       slots.release()
     }
   }
@@ -302,7 +299,7 @@ export class PartitionWorker {
   async #failed(thrown: unknown, attempt: number): Promise<void> {
     const { topic, partition } = this
     if (thrown instanceof FencedError) {
-      await this.#options.onFenced()
+      await orAborted(this.#options.onFenced(), this.#halt.signal)
       await pause(backoffMs(attempt, serverBackoffLimitMs), this.#finish.signal)
       return
     }
@@ -311,5 +308,18 @@ export class PartitionWorker {
     const delayMs = backoffMs(attempt, away ? serverBackoffLimitMs : handlerBackoffLimitMs)
     if (!away || attempt > 1) this.#options.onEvent({ kind: 'retrying', topic, partition, attempt, delayMs, error: MeshError.from(thrown) })
     await pause(delayMs, this.#finish.signal)
+  }
+}
+
+/** The work's result, or undefined as soon as the signal fires. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  const given = Promise.withResolvers<undefined>()
+  const giveUp = (): void => given.resolve(undefined)
+  signal.addEventListener('abort', giveUp, { once: true })
+  if (signal.aborted) giveUp()
+  try {
+    return await Promise.race([work, given.promise])
+  } finally {
+    signal.removeEventListener('abort', giveUp)
   }
 }

@@ -1,7 +1,7 @@
 import { createInbox, type Msg, type MsgHdrs, type Subscription } from '@nats-io/transport-node'
 import { MeshError } from '@spillway/core'
-import { backoffMs } from '../backoff.ts'
-import { codeOfApi } from './errors.ts'
+import { backoffMs, pause } from '../backoff.ts'
+import { codeOfApi, natsError } from './errors.ts'
 import type { NatsLink } from './link.ts'
 import type { WireRecord } from './messages.ts'
 
@@ -13,8 +13,8 @@ export interface Outgoing extends WireRecord {
 }
 
 export interface WriterOptions {
-  /** For how long the server recognises an id. */
-  readonly duplicateWindowMs: number
+  /** For how long a stream recognises an id. */
+  duplicateWindowMs(stream: string): Promise<number>
   /** Which of the ids a stream got since then, with their sequences. */
   findStored(stream: string, sinceMs: number, ids: ReadonlySet<string>): Promise<ReadonlyMap<string, number>>
 }
@@ -74,6 +74,7 @@ export class Writer {
   readonly #link: NatsLink
   readonly #options: WriterOptions
   readonly #lanes = new Map<string, Lane>()
+  readonly #jobs = new Set<Job>()
   readonly #waiting = new Map<string, Parcel>()
   readonly #inbox = createInbox()
   readonly #subscription: Subscription
@@ -106,7 +107,8 @@ export class Writer {
       left: messages.length,
       over: false,
     }
-    if (this.#closed) this.#end(job, new MeshError('UNAVAILABLE', 'the bus is closed'))
+    if (this.#closed) return Promise.reject(new MeshError('UNAVAILABLE', 'the bus is closed'))
+    this.#jobs.add(job)
     if (signal !== undefined) this.#follow(job, signal)
     const lanes = new Set<Lane>()
     for (const [index, outgoing] of messages.entries()) {
@@ -123,14 +125,22 @@ export class Writer {
     return job.done.promise
   }
 
+  /** Waits for what is on its way, no longer than this, and takes no more. */
+  async drain(graceMs: number): Promise<void> {
+    this.#closed = true
+    const settled = Promise.allSettled(Array.from(this.#jobs, ({ done }) => done.promise))
+    const patience = new AbortController()
+    await Promise.race([settled, pause(graceMs, patience.signal)])
+    patience.abort()
+    this.close()
+  }
+
   close(): void {
     this.#closed = true
     clearInterval(this.#sweep)
     this.#forget()
     this.#subscription.unsubscribe()
-    for (const lane of this.#lanes.values())
-      for (const { job } of [...lane.inFlight.values(), ...lane.queue.slice(lane.head)])
-        this.#end(job, new MeshError('UNAVAILABLE', 'the bus was closed before the records were acknowledged'))
+    for (const job of this.#jobs) this.#end(job, new MeshError('UNAVAILABLE', 'the bus was closed before the records were acknowledged'))
   }
 
   #follow(job: Job, signal: AbortSignal): void {
@@ -173,7 +183,12 @@ export class Writer {
     lane.inFlightBytes += outgoing.payload.length
     this.#waiting.set(token, parcel)
     const headers = new EncodedHeaders(`NATS/1.0\r\nNats-Msg-Id: ${outgoing.id}\r\n${outgoing.headers}\r\n`) as unknown as MsgHdrs
-    this.#link.connection.publish(outgoing.subject, outgoing.payload, { reply: `${this.#inbox}.${token}`, headers })
+    try {
+      this.#link.connection.publish(outgoing.subject, outgoing.payload, { reply: `${this.#inbox}.${token}`, headers })
+    } catch (error) {
+      this.#take(lane, parcel)
+      this.#end(parcel.job, natsError(error, `publishing to "${outgoing.subject}"`))
+    }
   }
 
   #acknowledged(error: Error | null, message: Msg): void {
@@ -210,12 +225,14 @@ export class Writer {
     job.sequences[index] = sequence
     if (--job.left > 0 || job.over) return
     job.over = true
+    this.#jobs.delete(job)
     job.done.resolve(job.sequences)
   }
 
   #end(job: Job, error: MeshError): void {
     if (job.over) return
     job.over = true
+    this.#jobs.delete(job)
     job.done.reject(error)
   }
 
@@ -251,8 +268,10 @@ export class Writer {
 
   /** Of what was sent too long ago to be recognised by its id, settles what is in the stream. */
   async #settleStored(lane: Lane): Promise<void> {
-    const limitMs = Date.now() - this.#options.duplicateWindowMs / 2
-    const doubtful = lane.queue.slice(lane.head).filter(({ job, settled, sinceMs }) => !settled && !job.over && sinceMs < limitMs)
+    const sent = lane.queue.slice(lane.head).filter(({ job, settled, sinceMs }) => !settled && !job.over && sinceMs !== Infinity)
+    if (sent.length === 0) return
+    const limitMs = Date.now() - (await this.#options.duplicateWindowMs(lane.stream)) / 2
+    const doubtful = sent.filter((parcel) => parcel.sinceMs < limitMs)
     if (doubtful.length === 0) return
     const sinceMs = Math.min(...doubtful.map((parcel) => parcel.sinceMs))
     const stored = await this.#options.findStored(lane.stream, sinceMs, new Set(doubtful.map(({ outgoing }) => outgoing.id)))
