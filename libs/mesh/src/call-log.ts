@@ -25,6 +25,7 @@ export class CallLog implements Component {
   private waiting: Batch[] = []
   private rows = 0
   private warned = false
+  private away = false
   private readonly stopping = new AbortController()
   private running: Promise<void> | undefined
 
@@ -77,9 +78,12 @@ export class CallLog implements Component {
     try {
       if (frames.length > 0) await bus.publish(topic, { count: frames.length, values: bytesColumn(frames) })
     } catch (thrown) {
-      logger.debug({ topic, reason: MeshError.from(thrown).message }, 'the feature log cannot be written: trying again')
+      // Once, not at every try.
+      if (!this.away) logger.warn({ topic, reason: MeshError.from(thrown).message }, 'the feature log cannot be written: trying again')
+      this.away = true
       return false
     }
+    this.away = false
     // What came meanwhile stands behind what was published.
     this.waiting = this.waiting.slice(count)
     this.rows -= batch.rowCount

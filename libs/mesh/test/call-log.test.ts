@@ -2,7 +2,7 @@ import { EmbeddedBus, type Slice } from '@spillway/bus'
 import { type Batch, bytesAt, MeshError } from '@spillway/core'
 import { createMeshMetrics, createTelemetry } from '@spillway/telemetry'
 import { decodeFrame } from '@spillway/wire'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { CallLog } from '../src/call-log.ts'
 import { never, rows } from './fixture.ts'
 
@@ -17,14 +17,16 @@ beforeEach(async () => {
 })
 afterEach(() => bus.drain())
 
-function logTo(target: EmbeddedBus): { log: CallLog; dropped: () => Promise<number> } {
+function logTo(target: EmbeddedBus): { log: CallLog; dropped: () => Promise<number>; warnings: string[] } {
   const { registry, logger } = createTelemetry({ service: 'test', logLevel: 'silent', otlp: false })
+  const warnings: string[] = []
+  vi.spyOn(logger, 'warn').mockImplementation((_fields: unknown, message?: string) => void warnings.push(message!))
   const log = new CallLog({ bus: target, topic: 'log', frame, logger, metrics: createMeshMetrics(registry) })
   const dropped = async (): Promise<number> => {
     const metric = await registry.getSingleMetric('spillway_feature_log_dropped_rows_total')!.get()
     return metric.values[0]!.value
   }
-  return { log, dropped }
+  return { log, dropped, warnings }
 }
 
 async function loggedRows(): Promise<number> {
@@ -60,13 +62,16 @@ test('drops and counts what there is no room for while the bus is away, and keep
       return away ? Promise.reject(new MeshError('UNAVAILABLE', 'the broker is away')) : bus.publish(...args)
     }
   }
-  const { log, dropped } = logTo(new Away({ path: ':memory:' }))
+  const { log, dropped, warnings } = logTo(new Away({ path: ':memory:' }))
   await log.start()
   for (let call = 0; call < 12; call++) log.offer(vectors(1000))
   expect(await dropped()).toBe(2000)
+  // The reason is told while it can still be mended, once.
+  await expect.poll(() => warnings, { timeout: 5000 }).toContain('the feature log cannot be written: trying again')
   away = false
   await expect.poll(loggedRows, { timeout: 5000 }).toBe(10_000)
   await log.drain()
   log.offer(vectors(1))
   expect(await dropped()).toBe(2001)
+  expect(warnings).toHaveLength(2)
 })
