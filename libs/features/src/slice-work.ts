@@ -11,7 +11,7 @@ import type { HistoryEntry, HistoryRead, HistoryWrite, Owner, PackedHistory } fr
 import { historyNumbers } from './windows/history-numbers.ts'
 import type { PlannedHistory } from './windows/plan.ts'
 import { type RowPlaces, SliceHistory } from './windows/slice-history.ts'
-import { WindowScan } from './windows/window-scan.ts'
+import { windowScan } from './windows/window-scan.ts'
 
 /** One batch on its way through the engine. */
 export class SliceWork {
@@ -66,7 +66,7 @@ export class SliceWork {
 
   /** Row after row: checks it, takes it into its histories, computes its windows. */
   walk(mode: Mode): void {
-    const scans = this.input.windows.map((group) => new WindowScan(group, this.histories.get(group.history)!, this.places))
+    const scans = this.input.windows.map((group) => windowScan(group, this.histories.get(group.history)!, this.places))
     const numbers = unfitFields(this.input.numberFields.map((field) => ({ field, values: numberField(this.batch, field) })))
     for (let row = 0; row < this.batch.rowCount; row++) {
       const error = unfitNumber(numbers, row) ?? this.refusal(row, mode)

@@ -6,21 +6,8 @@ import { NewestScan } from './newest-scan.ts'
 import type { WindowGroup } from './plan.ts'
 import type { RowPlaces, SliceHistory } from './slice-history.ts'
 
-/** Computes the windows of one group, row after row of a slice. */
-export class WindowScan {
-  private readonly scan: GroupScan
-
-  constructor(group: WindowGroup, history: SliceHistory, places: RowPlaces) {
-    this.scan = scanOf(group, history, places)
-  }
-
-  /** Writes the row's windows into `columns`, which are those of the input's plan: `width` numbers a row. */
-  compute(row: number, columns: readonly Float64Array[]): void {
-    this.scan.compute(row, columns)
-  }
-}
-
-function scanOf(group: WindowGroup, history: SliceHistory, places: RowPlaces): GroupScan {
+/** What computes the windows of one group, row after row of a slice. */
+export function windowScan(group: WindowGroup, history: SliceHistory, places: RowPlaces): GroupScan {
   const valueCount = history.values.length
   switch (group.scan) {
     case 'aggregate': {
