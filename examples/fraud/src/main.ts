@@ -4,7 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { finished } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
-import { KafkaBus, parseKafkaAddress } from '@spillway/bus'
+import { KafkaBus, NatsBus, parseKafkaAddress, parseNatsAddress } from '@spillway/bus'
 import { MeshError } from '@spillway/core'
 import { eventJson } from './events.ts'
 import { type PlayEvent, playEvents } from './play-list.ts'
@@ -12,7 +12,7 @@ import { SimulationPlayer } from './player.ts'
 import { buildWorld, dayMs, fullSize, type SimulationSettings, smallSize } from './world.ts'
 
 const usage = `usage: node examples/fraud/src/main.ts simulate --days N --out DIR [--seed N] [--small] [--start-date YYYY-MM-DD]
-       node examples/fraud/src/main.ts play --bus kafka://HOST:PORT [--rate N] [--seed N] [--small] [--start-date YYYY-MM-DD]
+       node examples/fraud/src/main.ts play --bus (kafka://HOST:PORT | nats://HOST:PORT) [--rate N] [--seed N] [--small] [--start-date YYYY-MM-DD]
 
 simulate writes DIR/transactions.ndjson and DIR/labels.ndjson, one event a line, each file in the order in which its events become known, and
 DIR/simulation.json, the settings that make them again.
@@ -41,7 +41,10 @@ async function main(): Promise<void> {
 }
 
 async function play(settings: SimulationSettings, address: string, transactionsPerS: number): Promise<void> {
-  const bus = new KafkaBus({ brokers: parseKafkaAddress(address), clientId: 'fraud-player' })
+  const clientName = 'fraud-player'
+  const bus = address.startsWith('nats://')
+    ? new NatsBus({ ...parseNatsAddress(address), clientName })
+    : new KafkaBus({ brokers: parseKafkaAddress(address), clientId: clientName })
   const stopping = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort())
   await bus.start(stopping.signal)
