@@ -17,7 +17,7 @@ export interface LinkOptions {
 }
 
 /** How long one request of JetStream's API is waited for. */
-export const requestTimeoutMs = 5000
+const requestTimeoutMs = 5000
 
 /** The connection to the servers: the client connects again by itself, and those who listen are told at once. */
 export class NatsLink {

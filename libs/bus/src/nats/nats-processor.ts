@@ -7,7 +7,8 @@ import { natsError } from './errors.ts'
 import { GroupMember } from './group-member.ts'
 import type { NatsLink } from './link.ts'
 import { groupKey } from './names.ts'
-import type { Router } from './outputs.ts'
+import { orAborted } from './or-aborted.ts'
+import type { Router } from './router.ts'
 import { PartitionWorker } from './partition-worker.ts'
 import { Positions } from './positions.ts'
 import type { NatsTopics } from './topics.ts'
@@ -81,10 +82,9 @@ export class NatsProcessor implements Processor {
         onSuccess: () => this.#back(),
       })
       this.#member.start()
-      await untilAborted(
-        this.#member.joined.then(() => Promise.all([...this.#workers.values()].map((worker) => worker.found))),
-        signal,
-      )
+      const found = this.#member.joined.then(() => Promise.all([...this.#workers.values()].map((worker) => worker.found)))
+      if ((await orAborted(found, signal)) === undefined)
+        throw new MeshError('UNAVAILABLE', 'the group could not be joined in time', { cause: signal.reason })
     } catch (error) {
       await this.drain()
       throw error
@@ -194,17 +194,5 @@ export class NatsProcessor implements Processor {
 
   #event(event: ProcessorEvent): void {
     this.#options.process.onEvent?.(event)
-  }
-}
-
-async function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  const aborted = Promise.withResolvers<never>()
-  const refuse = (): void => aborted.reject(new MeshError('UNAVAILABLE', 'the group could not be joined in time', { cause: signal.reason }))
-  if (signal.aborted) refuse()
-  signal.addEventListener('abort', refuse, { once: true })
-  try {
-    await Promise.race([work, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', refuse)
   }
 }

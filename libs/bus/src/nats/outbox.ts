@@ -1,5 +1,5 @@
 import { MeshError } from '@spillway/core'
-import type { Outgoing } from './writer.ts'
+import type { Outgoing } from './lane.ts'
 
 /** What is kept of each: stream, subject, headers, payload, each behind its length in 4 bytes, little-endian. */
 const fields = 4

@@ -7,13 +7,16 @@ import type { Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '..
 import { stampRecheckMs, stampRefusal } from '../stamp.ts'
 import { isServerAway } from './errors.ts'
 import type { NatsLink } from './link.ts'
-import { decodeRecord, offsetOf, sequenceOf, sliceOf, type StoredRecord } from './messages.ts'
+import { decodeRecord, offsetOf, sequenceOf } from './messages.ts'
 import { positionKey, streamOf } from './names.ts'
-import type { Router } from './outputs.ts'
+import { orAborted } from './or-aborted.ts'
+import { RecordQueue } from './record-queue.ts'
+import type { Router } from './router.ts'
 import { FencedError, type FoundPosition, type Positions } from './positions.ts'
 import { type Place, Puller } from './puller.ts'
 import type { NatsTopics } from './topics.ts'
-import type { Outgoing, Writer } from './writer.ts'
+import type { Outgoing } from './lane.ts'
+import type { Writer } from './writer.ts'
 
 export interface PartitionWorkerOptions {
   readonly topic: string
@@ -55,8 +58,7 @@ export class PartitionWorker {
   /** What is in flight is given up. */
   readonly #halt = new AbortController()
   readonly #found = Promise.withResolvers<void>()
-  #queue: StoredRecord[] = []
-  #queueBytes = 0
+  readonly #queue = new RecordQueue()
   #puller: Puller | undefined
   /** Undefined while the position is being found. */
   #position: { readonly next: bigint; readonly revision: number } | undefined
@@ -149,8 +151,7 @@ export class PartitionWorker {
   async #findPosition(): Promise<void> {
     await this.#puller?.stop()
     this.#puller = undefined
-    this.#queue = []
-    this.#queueBytes = 0
+    this.#queue.clear()
     this.#slice = undefined
     const { topic, partition } = this
     const { positions, topics, process } = this.#options
@@ -208,13 +209,11 @@ export class PartitionWorker {
       stream: streamOf(this.topic, this.partition),
       from: { sequence: expected },
       // Room for the next slice beside the one that is being handled.
-      wanted: () => (this.#queueBytes < 2 * maxSliceBytes ? 2 * maxSliceRecords - this.#queue.length : 0),
+      wanted: () => (this.#queue.bytes < 2 * maxSliceBytes ? 2 * maxSliceRecords - this.#queue.length : 0),
       onMessage: (message: Msg, { sequence, acceptedMs }: Place) => {
         if (sequence > expected) this.#skipped(offsetOf(expected), offsetOf(sequence))
         expected = sequence + 1
-        const record = decodeRecord(message, sequence, acceptedMs)
-        this.#queue.push(record)
-        this.#queueBytes += record.bytes
+        this.#queue.push(decodeRecord(message, sequence, acceptedMs))
         this.#wake?.()
       },
       onFailure: (error) => this.#options.onAway(error),
@@ -224,7 +223,8 @@ export class PartitionWorker {
   }
 
   async #processSlice(): Promise<void> {
-    const slice = (this.#slice ??= this.#cutSlice())
+    const { maxSliceRecords, maxSliceBytes } = this.#options.process
+    const slice = (this.#slice ??= this.#queue.slice(this.topic, this.partition, maxSliceRecords, maxSliceBytes))
     const outputs = await this.#handle(slice)
     if (outputs === undefined) return
     const consumed = consumedRecords(outputs, slice)
@@ -233,20 +233,9 @@ export class PartitionWorker {
     await this.#delivery
     const next = slice.offsets[consumed - 1]! + 1n
     await this.#commit(messages, next)
-    for (const { bytes } of this.#queue.splice(0, consumed)) this.#queueBytes -= bytes
+    this.#queue.drop(consumed)
     this.#slice = undefined
     this.#puller?.wake()
-  }
-
-  #cutSlice(): Slice {
-    const { maxSliceRecords, maxSliceBytes } = this.#options.process
-    const limit = Math.min(this.#queue.length, maxSliceRecords)
-    let end = 1
-    for (let { bytes } = this.#queue[0]!; end < limit; end++) {
-      bytes += this.#queue[end]!.bytes
-      if (bytes > maxSliceBytes) break
-    }
-    return sliceOf(this.topic, this.partition, this.#queue, 0, end)
   }
 
   /** Undefined where it was given up. */
@@ -308,18 +297,5 @@ export class PartitionWorker {
     const delayMs = backoffMs(attempt, away ? serverBackoffLimitMs : handlerBackoffLimitMs)
     if (!away || attempt > 1) this.#options.onEvent({ kind: 'retrying', topic, partition, attempt, delayMs, error: MeshError.from(thrown) })
     await pause(delayMs, this.#finish.signal)
-  }
-}
-
-/** The work's result, or undefined as soon as the signal fires. */
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
-  const given = Promise.withResolvers<undefined>()
-  const giveUp = (): void => given.resolve(undefined)
-  signal.addEventListener('abort', giveUp, { once: true })
-  if (signal.aborted) giveUp()
-  try {
-    return await Promise.race([work, given.promise])
-  } finally {
-    signal.removeEventListener('abort', giveUp)
   }
 }

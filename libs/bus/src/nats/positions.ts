@@ -6,7 +6,7 @@ import { isConflict, isServerAway, natsError } from './errors.ts'
 import type { NatsLink } from './link.ts'
 import { positionsBucket } from './names.ts'
 import { decodeOutbox, encodeOutbox } from './outbox.ts'
-import type { Outgoing } from './writer.ts'
+import type { Outgoing } from './lane.ts'
 
 /** A group's position on a partition, as it is kept: one line of JSON, and the outputs behind it. */
 interface StoredPosition {

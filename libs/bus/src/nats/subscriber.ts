@@ -1,9 +1,10 @@
 import { MeshError } from '@spillway/core'
 import type { Slice, Subscription } from '../port.ts'
 import type { NatsLink } from './link.ts'
-import { decodeRecord, offsetOf, sequenceOf, sliceOf, type StoredRecord } from './messages.ts'
+import { decodeRecord, offsetOf, sequenceOf } from './messages.ts'
 import { streamOf } from './names.ts'
 import { Puller } from './puller.ts'
+import { RecordQueue } from './record-queue.ts'
 import type { NatsTopics } from './topics.ts'
 
 /** What waits on a partition until nothing more is asked for. */
@@ -25,8 +26,7 @@ class SubscribedPartition {
   readonly #puller: Puller
   /** Next offset to come. */
   #next: bigint
-  #queue: StoredRecord[] = []
-  #bytes = 0
+  readonly #queue = new RecordQueue()
   #failure: MeshError | undefined
   #checking = false
 
@@ -39,15 +39,14 @@ class SubscribedPartition {
     this.#puller = new Puller(link, {
       stream: streamOf(subscription.topic, range.partition),
       from: { sequence: sequenceOf(range.from) },
-      wanted: () => (this.#bytes < enoughBytes && !this.#pastEnd && this.#failure === undefined ? enoughRecords - this.#queue.length : 0),
+      wanted: () =>
+        this.#queue.bytes < enoughBytes && !this.#pastEnd && this.#failure === undefined ? enoughRecords - this.#queue.length : 0,
       onMessage: (message, { sequence, acceptedMs }) => {
         const offset = offsetOf(sequence)
         this.#passTo(offset)
         if (this.#failure !== undefined || this.#pastEnd) return
         this.#next = offset + 1n
-        const record = decodeRecord(message, sequence, acceptedMs)
-        this.#queue.push(record)
-        this.#bytes += record.bytes
+        this.#queue.push(decodeRecord(message, sequence, acceptedMs))
         this.#onChange()
       },
       onIdle: () => void this.#checkEarliest(),
@@ -101,10 +100,10 @@ class SubscribedPartition {
       if (this.#failure !== undefined) throw this.#failure
       return undefined
     }
-    const taken = this.#queue.splice(0, maxRecords)
-    for (const { bytes } of taken) this.#bytes -= bytes
+    const slice = this.#queue.slice(this.#subscription.topic, this.#range.partition, maxRecords, Infinity)
+    this.#queue.drop(slice.records.count)
     this.#puller.wake()
-    return sliceOf(this.#subscription.topic, this.#range.partition, taken, 0, taken.length)
+    return slice
   }
 
   stop(): void {

@@ -1,16 +1,9 @@
 import { createInbox, type Msg, type MsgHdrs, type Subscription } from '@nats-io/transport-node'
 import { MeshError } from '@spillway/core'
 import { backoffMs, pause } from '../backoff.ts'
-import { codeOfApi, natsError } from './errors.ts'
+import { natsError } from './errors.ts'
+import { EncodedHeaders, emptyLane, hasRoom, hold, type Job, type Lane, type Outgoing, type Parcel, readAnswer, shift } from './lane.ts'
 import type { NatsLink } from './link.ts'
-import type { WireRecord } from './messages.ts'
-
-/** A message to be stored once: sent again with its id it is recognised. */
-export interface Outgoing extends WireRecord {
-  readonly subject: string
-  readonly stream: string
-  readonly id: string
-}
 
 export interface WriterOptions {
   /** For how long a stream recognises an id. */
@@ -27,43 +20,8 @@ export interface WriteOptions {
   readonly sinceMs?: number
 }
 
-/** In flight on a stream, at most. */
-const maxInFlight = 512
-const maxInFlightBytes = 4 << 20
 const ackTimeoutMs = 5000
 const sweepMs = 500
-
-interface Job {
-  readonly sequences: number[]
-  readonly done: PromiseWithResolvers<readonly number[]>
-  readonly endMs: number
-  left: number
-  over: boolean
-}
-
-interface Parcel {
-  readonly outgoing: Outgoing
-  readonly job: Job
-  readonly index: number
-  readonly token: string
-  settled: boolean
-  /** Of the first time that it was sent. */
-  sinceMs: number
-  sentMs: number
-}
-
-/** What goes to one stream, in order. */
-interface Lane {
-  readonly stream: string
-  queue: Parcel[]
-  head: number
-  readonly inFlight: Map<string, Parcel>
-  inFlightBytes: number
-  failures: number
-  /** Nothing is sent: it failed, and what is in doubt is looked at before it is sent again. */
-  held: boolean
-  error: MeshError | undefined
-}
 
 /**
  * Stores messages with many in flight, each stream's in the order given: where one is not acknowledged in time, or the connection is lost, all of
@@ -154,7 +112,7 @@ export class Writer {
   #lane(stream: string): Lane {
     let lane = this.#lanes.get(stream)
     if (lane === undefined) {
-      lane = { stream, queue: [], head: 0, inFlight: new Map(), inFlightBytes: 0, failures: 0, held: false, error: undefined }
+      lane = emptyLane(stream)
       this.#lanes.set(stream, lane)
     }
     return lane
@@ -165,11 +123,7 @@ export class Writer {
       const parcel = lane.queue[lane.head]!
       const unwanted = parcel.settled || parcel.job.over
       if (!unwanted && !hasRoom(lane, parcel)) return
-      lane.head++
-      if (lane.head > 1024 && lane.head * 2 > lane.queue.length) {
-        lane.queue = lane.queue.slice(lane.head)
-        lane.head = 0
-      }
+      shift(lane)
       if (unwanted) this.#take(lane, parcel)
       else this.#send(lane, parcel)
     }
@@ -239,17 +193,8 @@ export class Writer {
   #fail(lane: Lane, error: MeshError): void {
     if (lane.held) return
     lane.error = error
-    this.#hold(lane)
+    hold(lane)
     setTimeout(() => void this.#resume(lane), backoffMs(++lane.failures, 1000))
-  }
-
-  /** What is in flight goes to the front again, in order. */
-  #hold(lane: Lane): void {
-    lane.held = true
-    lane.queue = [...lane.inFlight.values(), ...lane.queue.slice(lane.head)]
-    lane.head = 0
-    lane.inFlight.clear()
-    lane.inFlightBytes = 0
   }
 
   async #resume(lane: Lane): Promise<void> {
@@ -287,7 +232,7 @@ export class Writer {
       if (!this.#link.connected) {
         if (lane.inFlight.size > 0) {
           const { held } = lane
-          this.#hold(lane)
+          hold(lane)
           lane.held = held
         }
       } else if (!lane.held) void this.#resume(lane)
@@ -307,34 +252,4 @@ export class Writer {
         )
     }
   }
-}
-
-function hasRoom({ inFlight, inFlightBytes }: Lane, { outgoing }: Parcel): boolean {
-  return inFlight.size === 0 || (inFlight.size < maxInFlight && inFlightBytes + outgoing.payload.length <= maxInFlightBytes)
-}
-
-/** Headers that are bytes already: of `MsgHdrs` the client's `publish` calls nothing but `encode` (nats-core, protocol.js). */
-class EncodedHeaders {
-  readonly #text: string
-
-  constructor(text: string) {
-    this.#text = text
-  }
-
-  encode(): Uint8Array {
-    return Buffer.from(this.#text)
-  }
-}
-
-interface PublishAnswer {
-  readonly seq?: number
-  readonly error?: { readonly code: number; readonly err_code: number; readonly description: string }
-}
-
-function readAnswer(message: Msg): { readonly sequence: number } | { readonly error: MeshError } {
-  if (message.headers?.code === 503)
-    return { error: new MeshError('UNAVAILABLE', 'nobody stores this subject: the stream is gone, or not ready yet') }
-  const { seq, error } = message.json<PublishAnswer>()
-  if (error !== undefined) return { error: new MeshError(codeOfApi(error.err_code, error.code), error.description) }
-  return seq === undefined ? { error: new MeshError('UNAVAILABLE', 'an acknowledgement without a sequence') } : { sequence: seq }
 }

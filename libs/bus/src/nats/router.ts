@@ -5,7 +5,7 @@ import type { NatsLink } from './link.ts'
 import { encodeRecord } from './messages.ts'
 import { streamOf, subjectOf } from './names.ts'
 import type { NatsTopics } from './topics.ts'
-import type { Outgoing } from './writer.ts'
+import type { Outgoing } from './lane.ts'
 
 /** Of a message, what is left for its id and the marks around its headers. */
 const overheadBytes = 256
