@@ -30,7 +30,7 @@ export interface Parcel {
   readonly index: number
   readonly token: string
   settled: boolean
-  /** Of the first time that it was sent. */
+  /** When it may have been sent first, by whomever; ms since the epoch. */
   sinceMs: number
   sentMs: number
 }
@@ -46,10 +46,22 @@ export interface Lane {
   /** Nothing is sent: it failed, and what is in doubt is looked at before it is sent again. */
   held: boolean
   error: MeshError | undefined
+  /** For how long the stream recognises an id; undefined until it was asked. */
+  windowMs: number | undefined
 }
 
 export function emptyLane(stream: string): Lane {
-  return { stream, queue: [], head: 0, inFlight: new Map(), inFlightBytes: 0, failures: 0, held: false, error: undefined }
+  return {
+    stream,
+    queue: [],
+    head: 0,
+    inFlight: new Map(),
+    inFlightBytes: 0,
+    failures: 0,
+    held: false,
+    error: undefined,
+    windowMs: undefined,
+  }
 }
 
 /** The first message of the queue, taken out of it. */
@@ -69,6 +81,11 @@ export function hold(lane: Lane): void {
   lane.head = 0
   lane.inFlight.clear()
   lane.inFlightBytes = 0
+}
+
+/** Whether it may have been sent first so long ago that its id might soon be forgotten: then it is looked for before it is sent. */
+export function isDoubtful({ windowMs = 0 }: Lane, { sinceMs, settled, job }: Parcel): boolean {
+  return sinceMs !== Infinity && !settled && !job.over && Date.now() - sinceMs > windowMs / 2
 }
 
 export function hasRoom({ inFlight, inFlightBytes }: Lane, { outgoing }: Parcel): boolean {

@@ -256,23 +256,25 @@ export class PartitionWorker {
     if (signal.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
     const { revision: replaced } = this.#position!
     this.#position = undefined
+    // From here on another may find the outputs and send them: what was paused on the way looks for them first.
+    const sinceMs = Date.now()
     const { revision, outputs } = await positions.write(this.#key, replaced, { next, stamp: process.stamp }, messages, signal)
     this.#position = { next, revision }
     this.#holdsOutputs = outputs.length > 0
     if (outputs.length === 0) this.#committed = next
     else {
-      this.#delivery = this.#deliver(outputs, next)
+      this.#delivery = this.#deliver(outputs, next, sinceMs)
       // Awaited before the next commit; a failure is that of being halted.
       this.#delivery.catch(() => {})
     }
   }
 
   /** Sends committed outputs until they are stored or it is halted: they can be neither changed nor given up. */
-  async #deliver(outputs: readonly Outgoing[], next: bigint, sinceMs?: number): Promise<void> {
+  async #deliver(outputs: readonly Outgoing[], next: bigint, sinceMs: number): Promise<void> {
     const { signal } = this.#halt
     for (let attempt = 1; outputs.length > 0; attempt++) {
       try {
-        await this.#options.writer.write(outputs, { signal, ...(sinceMs !== undefined && { sinceMs }) })
+        await this.#options.writer.write(outputs, { signal, sinceMs })
         break
       } catch (error) {
         if (signal.aborted) throw error

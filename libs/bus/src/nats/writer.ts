@@ -2,7 +2,19 @@ import { createInbox, type Msg, type MsgHdrs, type Subscription } from '@nats-io
 import { MeshError } from '@spillway/core'
 import { backoffMs, pause } from '../backoff.ts'
 import { natsError } from './errors.ts'
-import { EncodedHeaders, emptyLane, hasRoom, hold, type Job, type Lane, type Outgoing, type Parcel, readAnswer, shift } from './lane.ts'
+import {
+  EncodedHeaders,
+  emptyLane,
+  hasRoom,
+  hold,
+  isDoubtful,
+  type Job,
+  type Lane,
+  type Outgoing,
+  type Parcel,
+  readAnswer,
+  shift,
+} from './lane.ts'
 import type { NatsLink } from './link.ts'
 
 export interface WriterOptions {
@@ -76,10 +88,7 @@ export class Writer {
       this.#bytes += outgoing.payload.length + outgoing.headers.length
       lanes.add(lane)
     }
-    for (const lane of lanes) {
-      if (sinceMs !== Infinity && !lane.held) void this.#resume(lane)
-      else this.#pump(lane)
-    }
+    for (const lane of lanes) this.#pump(lane)
     return job.done.promise
   }
 
@@ -123,6 +132,7 @@ export class Writer {
       const parcel = lane.queue[lane.head]!
       const unwanted = parcel.settled || parcel.job.over
       if (!unwanted && !hasRoom(lane, parcel)) return
+      if (isDoubtful(lane, parcel)) return void this.#resume(lane)
       shift(lane)
       if (unwanted) this.#take(lane, parcel)
       else this.#send(lane, parcel)
@@ -213,10 +223,9 @@ export class Writer {
 
   /** Of what was sent too long ago to be recognised by its id, settles what is in the stream. */
   async #settleStored(lane: Lane): Promise<void> {
-    const sent = lane.queue.slice(lane.head).filter(({ job, settled, sinceMs }) => !settled && !job.over && sinceMs !== Infinity)
-    if (sent.length === 0) return
-    const limitMs = Date.now() - (await this.#options.duplicateWindowMs(lane.stream)) / 2
-    const doubtful = sent.filter((parcel) => parcel.sinceMs < limitMs)
+    if (lane.head === lane.queue.length) return
+    lane.windowMs ??= await this.#options.duplicateWindowMs(lane.stream)
+    const doubtful = lane.queue.slice(lane.head).filter((parcel) => isDoubtful(lane, parcel))
     if (doubtful.length === 0) return
     const sinceMs = Math.min(...doubtful.map((parcel) => parcel.sinceMs))
     const stored = await this.#options.findStored(lane.stream, sinceMs, new Set(doubtful.map(({ outgoing }) => outgoing.id)))
