@@ -11,6 +11,8 @@ const broker = [
   'libs/features/test/redis-store.test.ts',
   'libs/features/test/redis-faults.test.ts',
   'test/brokers/redis.test.ts',
+  'test/chaos/chaos.test.ts',
+  'test/chaos/unfenced.test.ts',
   'test/checker/read-kafka.test.ts',
   'test/e2e/multi-process.test.ts',
   'test/e2e/nats.test.ts',

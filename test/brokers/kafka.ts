@@ -7,6 +7,8 @@ import { untilAnswers } from './ready.ts'
 export interface KafkaBroker {
   /** `host:port` each. */
   readonly brokers: readonly string[]
+  /** Where proxies must lead to, one for each of `advertisedPorts`. */
+  readonly proxiedPorts?: readonly number[]
   /** Where `kill` and `restart` are there: only on a broker that the tests own as a process. */
   readonly faults?: BrokerFaults
   /** Ends it and removes its data; a broker that was given is left alone. Idempotent. */
@@ -28,6 +30,8 @@ export interface SkippedBroker {
 export interface StartKafkaOptions {
   /** Only a broker that can be killed will do: an address from the environment or a container is passed over. */
   readonly withFaults?: boolean
+  /** Ports of proxies in front of it: it listens once more for each, and tells those who come that way to come again by the proxy. Only `withFaults`. */
+  readonly advertisedPorts?: readonly number[]
 }
 
 /** The addresses in `SPILLWAY_TEST_KAFKA`; else a container; else Java. @throws Error in place of `skipped` where `SPILLWAY_REQUIRE_BROKER=1`. */
@@ -47,9 +51,10 @@ export async function startKafka(options: StartKafkaOptions = {}): Promise<Kafka
       throw new Error(`a Kafka broker is required (SPILLWAY_REQUIRE_BROKER=1): ${jars.missing}`)
     return { skipped: jars.missing }
   }
-  const broker = await NativeKafka.start(jars.folder)
+  const broker = await NativeKafka.start(jars.folder, options.advertisedPorts)
   return {
     brokers: broker.brokers,
+    proxiedPorts: broker.proxiedPorts,
     faults: { kill: async () => broker.kill(), restart: async () => broker.restart() },
     stop: async () => broker.stop(),
   }

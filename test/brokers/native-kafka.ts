@@ -15,15 +15,28 @@ appender.stderr.layout.type = PatternLayout
 appender.stderr.layout.pattern = %d{ISO8601} %p %c{1} %m%n
 `
 
+/** A listener of its own for those who come by a proxy: the broker tells its clients to come again where they came from. */
+interface ProxiedListener {
+  readonly name: string
+  readonly port: number
+  /** The proxy's. */
+  readonly advertisedPort: number
+}
+
 /** One KRaft node on free ports. The start of an offset or transaction topic of 50 partitions is most of the time to readiness; 4 are enough. */
-function serverProperties(port: number, controllerPort: number, folder: string): string {
+function serverProperties(port: number, controllerPort: number, folder: string, proxied: readonly ProxiedListener[]): string {
+  const own = [{ name: 'PLAINTEXT', port, advertisedPort: port }, ...proxied]
+  const addresses = (portOf: (listener: ProxiedListener) => number): string =>
+    own.map((listener) => `${listener.name}://${host}:${portOf(listener)}`).join(',')
   return `process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@${host}:${controllerPort}
-listeners=PLAINTEXT://${host}:${port},CONTROLLER://${host}:${controllerPort}
-advertised.listeners=PLAINTEXT://${host}:${port}
+listeners=${addresses((listener) => listener.port)},CONTROLLER://${host}:${controllerPort}
+advertised.listeners=${addresses((listener) => listener.advertisedPort)}
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=${own.map(({ name }) => `${name}:PLAINTEXT`).join(',')},CONTROLLER:PLAINTEXT
+num.network.threads=${proxied.length > 0 ? 1 : 3}
 log.dirs=${join(folder, 'data')}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -45,22 +58,26 @@ broker.heartbeat.interval.ms=1000
 /** A broker of our own: Java on Kafka's jars, its data in a temporary folder, its process ours alone. */
 export class NativeKafka {
   readonly brokers: readonly string[]
+  /** One for each advertised port, in their order. */
+  readonly proxiedPorts: readonly number[]
   readonly #jars: string
   readonly #folder: string
   #process: Supervised | undefined
 
-  private constructor(jars: string, folder: string, port: number) {
+  private constructor(jars: string, folder: string, port: number, proxiedPorts: readonly number[]) {
     this.#jars = jars
     this.#folder = folder
+    this.proxiedPorts = proxiedPorts
     this.brokers = [`${host}:${port}`]
   }
 
-  static async start(jars: string): Promise<NativeKafka> {
+  static async start(jars: string, advertisedPorts: readonly number[] = []): Promise<NativeKafka> {
     const folder = await mkdtemp(join(tmpdir(), 'spillway-kafka-'))
-    const [port, controllerPort] = (await freePorts(2, host)) as [number, number]
+    const [port, controllerPort, ...proxiedPorts] = (await freePorts(2 + advertisedPorts.length, host)) as [number, number, ...number[]]
+    const proxied = advertisedPorts.map((advertisedPort, i) => ({ name: `PROXIED${i}`, port: proxiedPorts[i]!, advertisedPort }))
     await writeFile(join(folder, 'log4j2.properties'), loggingConfiguration)
-    await writeFile(join(folder, 'server.properties'), serverProperties(port, controllerPort, folder))
-    const broker = new NativeKafka(jars, folder, port)
+    await writeFile(join(folder, 'server.properties'), serverProperties(port, controllerPort, folder, proxied))
+    const broker = new NativeKafka(jars, folder, port, proxiedPorts)
     const formatting = await broker.#java('256m', [
       'kafka.tools.StorageTool',
       'format',

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { check } from './check.ts'
 import { changed, fabricate, runOf } from './fabricated-run.ts'
-import { Features, readTransaction } from './features.ts'
+import { featureNames, Features, readTransaction } from './features.ts'
 import type { CheckedRecord } from './record.ts'
 import { findings, isClean, type Report, summary } from './report.ts'
 
@@ -165,6 +165,52 @@ describe('a planted defect is found, and nothing else', () => {
       ({ deadLetters }) => (deadLetters[0] = { ...deadLetters[0]!, headers: { ...deadLetters[0]!.headers, 'spillway-message': '' } }),
     )
     expect(found(silent)).toEqual({ wrongDeadLetters: 1 })
+  })
+})
+
+describe('a run that shows its features', () => {
+  const shown = async (change: (features: Record<string, number>) => void): Promise<Report> => {
+    const parts = structuredClone(faultless)
+    const features = new Features(
+      parts.transactions.map(readTransaction).filter((each) => each !== undefined),
+      parts.labels,
+    )
+    parts.predictions = parts.predictions.map((prediction) => {
+      const transaction = readTransaction(
+        parts.transactions.find(({ value }) => value.includes(`"transaction_id":${prediction.headers!['ce_id']},`))!,
+      )!
+      const values = features.of(transaction)
+      const named = Object.fromEntries(featureNames.map((name, index) => [name, values[index]!]))
+      if (transaction.id === '30') change(named)
+      return changed(prediction, { features: named })
+    })
+    const run = runOf(parts)
+    return check({ ...run, pipeline: { ...run.pipeline, showsFeatures: true } })
+  }
+
+  it('has them compared', async () => {
+    const report = await shown(() => undefined)
+    expect(found(report)).toEqual({})
+    expect(report.featuresChecked).toBe(159)
+  })
+
+  it('fails for one that is off, and for one that is missing', async () => {
+    expect(found(await shown((features) => (features['terminal_count_7d']! += 1)))).toEqual({ wrongFeatures: 1 })
+    expect(found(await shown((features) => delete features['amount']))).toEqual({ wrongFeatures: 1 })
+  })
+})
+
+describe('what is known from outside', () => {
+  it('an acknowledged input that is not on its topic is lost', async () => {
+    const run = runOf(structuredClone(faultless))
+    const acknowledged = [0, 2, 9000].map((offset) => ({ topic: 'transactions', partition: 0, offset }))
+    expect(found(await check({ ...run, acknowledged }))).toEqual({ lost: 1 })
+  })
+
+  it('a dead letter of a good event is wrong', async () => {
+    const run = runOf(structuredClone(faultless))
+    expect(found(await check({ ...run, mayBeDead: () => false }))).toEqual({ wrongDeadLetters: 1 })
+    expect(found(await check({ ...run, mayBeDead: (_topic, { value }) => value.startsWith('{"transaction_id": 159') }))).toEqual({})
   })
 })
 

@@ -1,6 +1,6 @@
 import { type Answers, matchAnswers } from './answers.ts'
 import { checkDeadLetters } from './dead-letters.ts'
-import { Features, type Transaction } from './features.ts'
+import { featureNames, Features, type Transaction } from './features.ts'
 import { type CheckedRecord, inLogOrder, jsonObject } from './record.ts'
 import { Collector, type Report } from './report.ts'
 import { Cascade, scoreTolerance, type Tier } from './scores.ts'
@@ -15,6 +15,15 @@ export interface PipelineFacts {
   readonly alertAtLeast: number
   /** Fields that predictions copy from their transaction. */
   readonly include: readonly string[]
+  /** Whether each prediction shows the whole vector (`outputs.predictions.features: true`). */
+  readonly showsFeatures?: boolean
+}
+
+/** Where a publish that was acknowledged put its record. */
+export interface Acknowledged {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
 }
 
 export interface Run {
@@ -25,8 +34,12 @@ export interface Run {
   /** Not checked where absent. */
   readonly alerts?: readonly CheckedRecord[]
   readonly pipeline: PipelineFacts
-  /** How many predictions are recomputed, evenly spread over the run; all where absent. */
+  /** How many predictions are recomputed, evenly spread over the run; all where absent. Features that are shown are all recomputed. */
   readonly sample?: number
+  /** What must lie on the input topics, whatever else does; not checked where absent. */
+  readonly acknowledged?: readonly Acknowledged[]
+  /** Which inputs may have become dead letters; any may where absent. */
+  readonly mayBeDead?: (topic: string, record: CheckedRecord) => boolean
 }
 
 /** Compares a finished run's outputs with its inputs. Shares no code with what it checks. */
@@ -44,6 +57,7 @@ export async function check(run: Run): Promise<Report> {
   const content = new Collector()
   for (const answer of answers.matched) checkContent(answer.transaction, answer.prediction, pipeline, content)
   const scores = await checkScores(answers, features, run)
+  const shown = checkFeatures(answers, features, pipeline)
   return {
     inputs: inputs.length,
     predictions: run.predictions.length,
@@ -53,15 +67,57 @@ export async function check(run: Run): Promise<Report> {
     degraded: answers.matched.filter(({ prediction }) => prediction['degraded'] === true).length,
     byTier: Object.fromEntries(countBy(answers.matched.map(({ prediction }) => String(prediction['tier'])))),
     scoresChecked: scores.checked,
-    lost: answers.lost,
+    featuresChecked: shown.checked,
+    lost: merge(answers.lost, missing(run)),
     duplicated: merge(answers.duplicated, deadLetters.duplicated),
     unexpected: merge(answers.unexpected, deadLetters.unexpected),
     outOfOrder: answers.outOfOrder,
     wrongScores: scores.wrong,
+    wrongFeatures: shown.wrong,
     wrongContent: content,
     wrongAlerts: checkAlerts(answers, run.alerts),
-    wrongDeadLetters: deadLetters.wrong,
+    wrongDeadLetters: merge(deadLetters.wrong, goodOnesDead(run, isDead)),
   }
+}
+
+/** What was acknowledged and is not there. */
+function missing(run: Run): Collector {
+  const lost = new Collector()
+  const places = new Set(
+    Object.entries(run.inputs).flatMap(([topic, records]) => records.map(({ partition, offset }) => `${topic}/${partition}/${offset}`)),
+  )
+  for (const { topic, partition, offset } of run.acknowledged ?? []) {
+    const place = `${topic}/${partition}/${offset}`
+    if (!places.has(place)) lost.add(`input ${place} was acknowledged and is not there`)
+  }
+  return lost
+}
+
+function goodOnesDead({ inputs, mayBeDead }: Run, isDead: (topic: string, record: CheckedRecord) => boolean): Collector {
+  const wrong = new Collector()
+  if (mayBeDead === undefined) return wrong
+  for (const [topic, records] of Object.entries(inputs))
+    for (const record of records)
+      if (isDead(topic, record) && !mayBeDead(topic, record))
+        wrong.add(`${topic}/${record.partition}/${record.offset} became a dead letter, and nothing was wrong with it`)
+  return wrong
+}
+
+/** Each shown value is the recomputed one, but for the last bits of a 32-bit number. */
+function checkFeatures(answers: Answers, features: Features, pipeline: PipelineFacts): { checked: number; wrong: Collector } {
+  const wrong = new Collector()
+  if (pipeline.showsFeatures !== true) return { checked: 0, wrong }
+  for (const { transaction, prediction } of answers.matched) {
+    const shown = (prediction['features'] ?? {}) as Record<string, unknown>
+    const expected = features.of(transaction)
+    const differing = featureNames.filter((name, index) => {
+      const [value, right] = [shown[name], expected[index]!]
+      return typeof value !== 'number' || Math.abs(value - right) > 1e-6 * Math.max(1, Math.abs(right))
+    })
+    const list = differing.map((name) => `${name} is ${String(shown[name])} instead of ${expected[featureNames.indexOf(name)]}`)
+    if (list.length > 0) wrong.add(`transaction ${transaction.id}: ${list.join(', ')}`)
+  }
+  return { checked: answers.matched.length, wrong }
 }
 
 function checkContent(transaction: Transaction, prediction: Record<string, unknown>, pipeline: PipelineFacts, wrong: Collector): void {

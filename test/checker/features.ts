@@ -17,7 +17,17 @@ interface Label {
 
 const dayMs = 86_400_000
 const labelDelayMs = 7 * dayMs
-const windowsMs = [1, 7, 30].map((days) => days * dayMs)
+const windowDays = [1, 7, 30]
+const windowsMs = windowDays.map((days) => days * dayMs)
+
+/** As the pipeline file names them, in the order of `Features.of`. */
+export const featureNames: readonly string[] = [
+  'amount',
+  'weekend',
+  'night',
+  ...windowDays.flatMap((days) => [`customer_count_${days}d`, `customer_mean_${days}d`]),
+  ...windowDays.flatMap((days) => [`terminal_count_${days}d`, `terminal_share_${days}d`]),
+]
 
 /** The transaction in `record`; undefined where it is not readable as one, and a dead letter is what it should have become. */
 export function readTransaction(record: CheckedRecord): Transaction | undefined {

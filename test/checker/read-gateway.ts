@@ -62,7 +62,8 @@ function nextOffsets(id: string): number[] {
   return offsets
 }
 
-async function* blocks(body: ReadableStream<Uint8Array>): AsyncGenerator<{ id: string; data: string | undefined }> {
+/** The blocks of a stream of server-sent events: the id, and the data where there is any. */
+export async function* blocks(body: ReadableStream<Uint8Array>): AsyncGenerator<{ id: string; data: string | undefined }> {
   const decoder = new TextDecoder()
   let text = ''
   for await (const chunk of body) {

@@ -14,7 +14,8 @@ export interface Report {
   readonly degraded: number
   readonly byTier: Readonly<Record<string, number>>
   readonly scoresChecked: number
-  /** Inputs with neither a prediction nor a dead letter. */
+  readonly featuresChecked: number
+  /** Inputs with neither a prediction nor a dead letter, and those that were acknowledged and are not on their topic. */
   readonly lost: Finding
   /** Predictions and dead letters beyond one an input. */
   readonly duplicated: Finding
@@ -24,11 +25,13 @@ export interface Report {
   readonly outOfOrder: Finding
   /** Tier, reason or score other than recomputed. */
   readonly wrongScores: Finding
+  /** Features shown on predictions other than recomputed. */
+  readonly wrongFeatures: Finding
   /** Whatever else a prediction says that is not so: its decision, time, id, copied fields. */
   readonly wrongContent: Finding
   /** Alerts missing, or too many. */
   readonly wrongAlerts: Finding
-  /** Dead letters without the original bytes or the headers that say where they come from and why. */
+  /** Dead letters without the original bytes or the headers that say where they come from and why, and those of events that nothing was wrong with. */
   readonly wrongDeadLetters: Finding
 }
 
@@ -38,6 +41,7 @@ export const findings = [
   'unexpected',
   'outOfOrder',
   'wrongScores',
+  'wrongFeatures',
   'wrongContent',
   'wrongAlerts',
   'wrongDeadLetters',
@@ -53,7 +57,7 @@ export function summary(report: Report): string {
   const counts = findings.map((name) => `${words(name)} ${report[name].count}`)
   const line =
     `inputs ${report.inputs}, predictions ${report.predictions} (${[...tiers, `degraded ${report.degraded}`].join(', ')}), alerts ${report.alerts}, ` +
-    `dead letters ${report.deadLetters}, scores checked ${report.scoresChecked}: ${counts.join(', ')}`
+    `dead letters ${report.deadLetters}, scores checked ${report.scoresChecked}, features checked ${report.featuresChecked}: ${counts.join(', ')}`
   const examples = findings.flatMap((name) => report[name].examples.map((example) => `  ${words(name)}: ${example}`))
   return [line, ...examples].join('\n')
 }

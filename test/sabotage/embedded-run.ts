@@ -39,7 +39,7 @@ export async function embeddedRun(events: readonly PlayEvent[], sabotage: Sabota
   }
   try {
     const names = fraudNames('sabotage')
-    const pipeline = { ...(await loadPipeline(writePipeline(folder, names))), slices }
+    const pipeline = { ...(await loadPipeline(writePipeline(folder, names, { predictions: { features: true } }))), slices }
     const graph = compileGraph(pipeline)
     const telemetry = createTelemetry({ service: 'sabotage', logLevel: 'silent', otlp: false })
     const metrics = createMeshMetrics(telemetry.registry)
@@ -75,7 +75,7 @@ export async function embeddedRun(events: readonly PlayEvent[], sabotage: Sabota
       predictions: await read(names.predictions),
       alerts: await read(names.alerts),
       deadLetters: await read(names.deadLetters),
-      pipeline: pipelineFacts(names),
+      pipeline: { ...pipelineFacts(names), showsFeatures: true },
     })
   } finally {
     while (started.length > 0) await started.pop()!.drain()
