@@ -103,8 +103,8 @@ else
       expect(before).toBeLessThan(12_000n)
       const second = await copier('killed', input, output)
       await until(async () => (await written(output)) > before, 'output to resume')
-      // The session, and little more.
-      expect(Date.now() - killedMs).toBeLessThan(2000 + 3000)
+      // The session of two seconds, and a little more; more still on a machine that is busy.
+      expect(Date.now() - killedMs).toBeLessThan(2000 + 8000)
       await until(() => second.said('done'), 'the second to finish', 40_000)
       await expectExactly(output, 3000)
     })
