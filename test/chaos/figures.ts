@@ -1,5 +1,5 @@
 import type { Report } from '../checker/report.ts'
-import type { Fault, FaultKind } from './plan.ts'
+import type { Fault } from './plan.ts'
 import type { Recovery } from './recovery.ts'
 
 /** A fault that was carried out; ms as `performance.now` has it. */
@@ -47,7 +47,7 @@ function quantile(sorted: Float64Array, share: number): number {
 
 /** From its start, and from its end, to the first new output, and to one of every partition; s. Faults that another one overlapped are left out. */
 interface KindFigures {
-  readonly kind: FaultKind
+  readonly kind: string
   readonly count: number
   readonly measured: number
   readonly firstS: { readonly median: number; readonly most: number }
@@ -57,7 +57,7 @@ interface KindFigures {
 
 export function byKind(faults: readonly Suffered[]): readonly KindFigures[] {
   return Array.from(
-    Map.groupBy(faults, ({ fault }) => fault.kind),
+    Map.groupBy(faults, ({ fault }) => kindOf(fault)),
     ([kind, all]) => {
       const measured = all.filter(({ overlapped, recovery }) => !overlapped && recovery.allMs !== undefined)
       const spread = (valueMs: (suffered: Suffered) => number): { median: number; most: number } => {
@@ -74,6 +74,13 @@ export function byKind(faults: readonly Suffered[]): readonly KindFigures[] {
       }
     },
   )
+}
+
+/** The end of one process is told by how and whose: some have another instance, and a drain hands over. */
+function kindOf(fault: Fault): string {
+  if (fault.kind !== 'kill') return fault.kind
+  const [{ instance, signal }] = fault.victims as [(typeof fault.victims)[0]]
+  return `${signal === 'SIGKILL' ? 'kill -9' : 'drain'} ${instance.slice(0, instance.lastIndexOf('-'))}`
 }
 
 /** Rows that do not say what they should. */

@@ -37,9 +37,11 @@ function recoveryTable({ faults }: Outcome): readonly string[] {
   return [
     '| fault | times | measured | first output, s | every partition, s | every partition, from its end, s |',
     '|---|---|---|---|---|---|',
-    ...byKind(faults).map(
-      (row) => `| ${row.kind} | ${row.count} | ${row.measured} | ${pair(row.firstS)} | ${pair(row.allS)} | ${pair(row.allFromEndS)} |`,
-    ),
+    ...[...byKind(faults)]
+      .sort((a, b) => a.kind.localeCompare(b.kind))
+      .map(
+        (row) => `| ${row.kind} | ${row.count} | ${row.measured} | ${pair(row.firstS)} | ${pair(row.allS)} | ${pair(row.allFromEndS)} |`,
+      ),
   ]
 }
 
