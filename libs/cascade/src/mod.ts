@@ -1,2 +1,3 @@
+export * from './breaker.ts'
 export * from './route.ts'
 export * from './schema.ts'
