@@ -42,8 +42,8 @@ export class MishandlingBus implements Bus {
     return this.bus.drain()
   }
 
-  publish(topic: string, records: Records): Promise<readonly RecordPosition[]> {
-    return this.bus.publish(topic, records)
+  publish(topic: string, records: Records, partition?: number): Promise<readonly RecordPosition[]> {
+    return this.bus.publish(topic, records, partition)
   }
 
   subscribe(subscription: Subscription): AsyncIterable<Slice> {

@@ -57,8 +57,8 @@ export class BoundedBus implements Bus {
     return Promise.resolve()
   }
 
-  publish(topic: string, records: Records): Promise<readonly RecordPosition[]> {
-    return this.options.bus.publish(topic, records)
+  publish(topic: string, records: Records, partition?: number): Promise<readonly RecordPosition[]> {
+    return this.options.bus.publish(topic, records, partition)
   }
 
   subscribe(subscription: Subscription): AsyncIterable<Slice> {

@@ -146,8 +146,13 @@ export interface Bus extends Component {
   /** Largest record that the bus takes: key, value and headers, in bytes. */
   readonly maxRecordBytes: number
   readonly topics: TopicAdmin
-  /** Resolves when the records are durable, with each record's place in the order given. @throws MeshError NOT_FOUND for an unknown topic, INVALID_ARGUMENT for a record over `maxRecordBytes`, RESOURCE_EXHAUSTED where the bus is full. */
-  publish(topic: string, records: Records): Promise<readonly RecordPosition[]>
+  /**
+   * Resolves when the records are durable, with each record's place in the order given.
+   * @param partition where the records must land; each record's key decides where absent, as for a `Write`
+   * @throws MeshError NOT_FOUND for an unknown topic, INVALID_ARGUMENT for a partition that is not there or a record over `maxRecordBytes`,
+   * RESOURCE_EXHAUSTED where the bus is full
+   */
+  publish(topic: string, records: Records, partition?: number): Promise<readonly RecordPosition[]>
   /**
    * The committed view from a position on, without a group; goes on, waiting for more, until the signal fires or `until` is reached.
    * @throws MeshError NOT_FOUND for an unknown topic, INVALID_ARGUMENT for a partition of `until` that is not there, DATA_LOSS as `complete` says, CANCELLED where the bus

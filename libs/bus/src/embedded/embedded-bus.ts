@@ -81,9 +81,9 @@ export class EmbeddedBus implements Bus {
     return this.drained
   }
 
-  async publish(topic: string, records: Records): Promise<readonly RecordPosition[]> {
+  async publish(topic: string, records: Records, partition?: number): Promise<readonly RecordPosition[]> {
     const { router, committer } = this.engine()
-    const routed = router.route({ topic, records })
+    const routed = router.route({ topic, records, ...(partition !== undefined && { partition }) })
     const { maxPendingBytes = 64 << 20 } = this.options
     if (committer.pendingBytes > maxPendingBytes)
       throw new MeshError(

@@ -117,9 +117,9 @@ export class KafkaBus implements Bus {
       )
   }
 
-  async publish(topic: string, records: Records): Promise<readonly RecordPosition[]> {
+  async publish(topic: string, records: Records, partition?: number): Promise<readonly RecordPosition[]> {
     try {
-      return await this.#publisher.publish(topic, records)
+      return await this.#publisher.publish(topic, records, partition)
     } catch (error) {
       throw kafkaError(error, `publishing to "${topic}"`)
     }

@@ -57,7 +57,7 @@ export class Publisher {
     this.#options = options
   }
 
-  async publish(topic: string, records: Records): Promise<readonly RecordPosition[]> {
+  async publish(topic: string, records: Records, partition?: number): Promise<readonly RecordPosition[]> {
     const { maxRecordBytes, maxBatchBytes, maxWaitingBytes } = this.#options
     checkRecords(records, maxRecordBytes)
     if (records.count === 0) return []
@@ -65,7 +65,7 @@ export class Publisher {
     const partitions = await this.#patiently(() => partitionCount(this.#open.cluster, topic), `publishing to "${topic}"`)
     let turn = this.#turns.get(topic)
     if (turn === undefined) this.#turns.set(topic, (turn = { next: 0 }))
-    const batches = batchesOf({ topic, records }, partitions, turn, maxBatchBytes)
+    const batches = batchesOf({ topic, records, ...(partition !== undefined && { partition }) }, partitions, turn, maxBatchBytes)
     const bytes = batches.reduce((sum, batch) => sum + batch.bytes, 0)
     if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > maxWaitingBytes)
       throw new MeshError('RESOURCE_EXHAUSTED', `${this.#waitingBytes} bytes wait to be published to Kafka: try again later`)

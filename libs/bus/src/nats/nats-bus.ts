@@ -123,9 +123,9 @@ export class NatsBus implements Bus {
     }
   }
 
-  async publish(topic: string, records: Records): Promise<readonly RecordPosition[]> {
+  async publish(topic: string, records: Records, partition?: number): Promise<readonly RecordPosition[]> {
     const { router, writer } = this.#engine()
-    const { messages, partitions } = await router.route({ topic, records })
+    const { messages, partitions } = await router.route({ topic, records, ...(partition !== undefined && { partition }) })
     if (writer.waitingBytes > maxWaitingBytes)
       throw new MeshError(
         'RESOURCE_EXHAUSTED',
