@@ -21,7 +21,7 @@ const broker = [
 ]
 
 // Real brokers, sockets and processes on a machine of two cores take their time; every wait in the tests is for a condition.
-const patience = { testTimeout: 60_000, hookTimeout: 180_000 }
+const patience = { testTimeout: 60_000, hookTimeout: 180_000, expect: { poll: { timeout: 20_000 } } }
 
 export default defineConfig({
   test: {

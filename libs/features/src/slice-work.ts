@@ -46,7 +46,9 @@ export class SliceWork {
       this.histories.set(index, new SliceHistory(keysOf(batch, keyFields), values, places))
     }
     this.fed = input.feeds.map((index) => this.histories.get(index)!)
-    this.windowColumns = input.columns.map(({ source }) => (source.kind === 'window' ? new Float64Array(batch.rowCount * source.width) : none))
+    this.windowColumns = input.columns.map(({ source }) =>
+      source.kind === 'window' ? new Float64Array(batch.rowCount * source.width) : none,
+    )
   }
 
   /** What the store is asked for: a history a read, in the order of `touched`. */
