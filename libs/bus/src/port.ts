@@ -37,8 +37,22 @@ export interface Outputs {
   readonly consumed?: number
 }
 
+/** What stands with a slice's position: how a handler finds out that a process before it died over the slice, and leaves word in case that it dies itself. */
+export interface Attempt {
+  /** This process has taken the partition over and not committed since: whoever had it before may have died over these records. */
+  readonly takenOver: boolean
+  /** The note that was kept last, by this process or one before it; undefined where something was committed since, or its keeper ended in order. */
+  readonly note: string | undefined
+  /**
+   * Keeps a note, of at most 1,000 characters, with the position until the next commit; durable and fenced as a commit is, and at its price. One at a time.
+   * A bus whose runs are not taken over (replay) keeps none.
+   * @throws where the handler's outputs could not be committed either: it must end then
+   */
+  keepNote(note: string): Promise<void>
+}
+
 /** The signal fires when the outputs can no longer be committed: the partition went to another owner, or a drain ran out of its grace. */
-export type Handler = (slice: Slice, signal: AbortSignal) => Promise<Outputs>
+export type Handler = (slice: Slice, signal: AbortSignal, attempt: Attempt) => Promise<Outputs>
 
 export interface ProcessOptions {
   /** All with the same count of partitions; partition `i` of each goes to the same owner. */

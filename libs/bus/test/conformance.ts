@@ -2,6 +2,7 @@ import { describe } from 'vitest'
 import { deliveryTests } from './conformance/delivery.ts'
 import type { MakeHarness } from './conformance/fixture.ts'
 import { instanceTests } from './conformance/instances.ts'
+import { noteTests } from './conformance/notes.ts'
 import { processTests } from './conformance/process.ts'
 import { publishTests } from './conformance/publish.ts'
 import { replayTests } from './conformance/replay.ts'
@@ -20,6 +21,7 @@ export function busConformance(name: string, makeHarness: MakeHarness): void {
     deliveryTests(makeHarness)
     schedulingTests(makeHarness)
     stampTests(makeHarness)
+    noteTests(makeHarness)
     replayTests(makeHarness)
     instanceTests(makeHarness)
   })

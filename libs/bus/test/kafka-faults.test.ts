@@ -8,7 +8,7 @@ import { startKafka } from '../../../test/brokers/kafka.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import type { Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
 import { recordsOf } from '../src/records.ts'
-import { copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
+import { type Copier, copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
 
 const processor = async (
   on: KafkaBus,
@@ -24,7 +24,7 @@ const processor = async (
 }
 
 const slowly =
-  (topic: string): Handler =>
+  (topic: string): Copier =>
   async (slice, signal) => {
     await new Promise((resolve) => setTimeout(resolve, 2))
     return copyTo(topic)(slice, signal)

@@ -38,7 +38,7 @@ else {
         const open = openCluster(new kafkajs.Kafka({ brokers: [...kafka.brokers], logLevel: kafkajs.logLevel.NOTHING }))
         const writer = new TransactionalWriter(open.cluster, `move-${group}`, group, AbortSignal.timeout(10_000))
         await writer.begin()
-        await writer.commit([], { topic, partition, offset, stamp: undefined })
+        await writer.commit([], { topic, partition, offset, stamp: undefined, note: undefined })
         await open.close()
       },
       close: async () => {

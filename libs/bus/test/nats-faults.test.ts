@@ -11,7 +11,7 @@ import { NatsBus, type NatsBusOptions } from '../src/nats/nats-bus.ts'
 import { Positions } from '../src/nats/positions.ts'
 import { Writer } from '../src/nats/writer.ts'
 import type { Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
-import { copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
+import { type Copier, copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
 
 const processor = async (
   on: NatsBus,
@@ -27,7 +27,7 @@ const processor = async (
 }
 
 const slowly =
-  (topic: string): Handler =>
+  (topic: string): Copier =>
   async (slice, signal) => {
     await new Promise((resolve) => setTimeout(resolve, 2))
     return copyTo(topic)(slice, signal)

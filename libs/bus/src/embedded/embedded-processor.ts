@@ -1,6 +1,7 @@
 import { MeshError } from '@spillway/core'
 import { backoffMs, pause } from '../backoff.ts'
 import { consumedRecords } from '../consumed.ts'
+import { checkNote } from '../note.ts'
 import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent, Slice } from '../port.ts'
 import { stampRecheckMs, stampRefusal } from '../stamp.ts'
 import type { Engine } from './engine.ts'
@@ -22,6 +23,11 @@ interface Lane {
   attempts: number
   /** The slice that the last attempt failed on: the next attempt gets the same. */
   slice: Slice | undefined
+  /** Nothing has been committed since the processor started. */
+  takenOver: boolean
+  note: string | undefined
+  /** The note is this processor's. */
+  keepsNote: boolean
 }
 
 /** new -> running (start) -> draining (drain: no new slice) -> closed; abandoned once the grace of a drain is over. */
@@ -66,6 +72,9 @@ export class EmbeddedProcessor implements Processor {
       next: this.stored(engine, log),
       attempts: 0,
       slice: undefined,
+      takenOver: true,
+      note: engine.store.position(this.options.group, log)?.note,
+      keepsNote: false,
     }))
     this.emit({ kind: 'assigned', partitions: this.partitions() })
     this.running = Promise.all(this.lanes.map((lane) => this.run(engine, lane)))
@@ -99,10 +108,17 @@ export class EmbeddedProcessor implements Processor {
       this.abandoned.abort(new MeshError('CANCELLED', 'the processor was drained, and its grace is over'))
       // A commit that was under way when the grace ended is settled before another processor may read the position.
       await engine.committer.idle()
+      await this.dropNotes(engine)
       this.unclaim(engine)
       this.emit({ kind: 'revoked', partitions: this.partitions() })
     }
     this.onDrained(this)
+  }
+
+  /** It ends in order: its notes must not be taken for the word of a process that died. */
+  private async dropNotes(engine: Engine): Promise<void> {
+    const noted = this.lanes.filter((lane) => lane.keepsNote)
+    await Promise.all(noted.map((lane) => engine.committer.submit({ appends: [], position: this.positionAt(lane.log, lane.next) })))
   }
 
   private findLogs(engine: Engine): readonly Log[] {
@@ -135,9 +151,9 @@ export class EmbeddedProcessor implements Processor {
     await Promise.all(fresh.map((log) => engine.committer.submit({ appends: [], position: this.positionAt(log, log.end) })))
   }
 
-  private positionAt(log: Log, next: number): StoredPosition {
+  private positionAt(log: Log, next: number, note?: string): StoredPosition {
     const { group, stamp } = this.options
-    return { group, log, next, stamp }
+    return { group, log, next, stamp, note }
   }
 
   private stored(engine: Engine, log: Log): number {
@@ -180,6 +196,7 @@ export class EmbeddedProcessor implements Processor {
         if (!refused) return
         if (from === 'latest') await this.keepLatest(engine, [lane.log])
         lane.next = this.stored(engine, lane.log)
+        lane.note = engine.store.position(group, lane.log)?.note
         this.emit({ kind: 'assigned', partitions: [{ topic, partition }] })
         return
       }
@@ -192,12 +209,21 @@ export class EmbeddedProcessor implements Processor {
   private async attempt(engine: Engine, lane: Lane): Promise<void> {
     const slice = (lane.slice ??= this.read(engine, lane))
     if (slice === undefined) return
-    const outputs = await this.handle(slice, this.abandoned.signal)
+    const { takenOver, note } = lane
+    const keepNote = async (kept: string): Promise<void> => this.keepNote(engine, lane, kept)
+    const outputs = await this.handle(slice, this.abandoned.signal, { takenOver, note, keepNote })
     if (this.abandoned.signal.aborted) return
     const next = Number(slice.offsets[consumedRecords(outputs, slice) - 1]!) + 1
     const appends = outputs.writes.flatMap((write) => engine.router.route(write))
     await engine.committer.submit({ appends, position: this.positionAt(lane.log, next) })
-    Object.assign(lane, { next, attempts: 0, slice: undefined })
+    Object.assign(lane, { next, attempts: 0, slice: undefined, takenOver: false, note: undefined, keepsNote: false })
+  }
+
+  private async keepNote(engine: Engine, lane: Lane, note: string): Promise<void> {
+    checkNote(note)
+    if (this.abandoned.signal.aborted) throw MeshError.from(this.abandoned.signal.reason)
+    await engine.committer.submit({ appends: [], position: this.positionAt(lane.log, lane.next, note) })
+    Object.assign(lane, { note, keepsNote: true })
   }
 
   private read(engine: Engine, lane: Lane): Slice | undefined {

@@ -36,6 +36,7 @@ export interface StoredPosition {
   readonly next: number
   /** What it was committed with. */
   readonly stamp: string | undefined
+  readonly note?: string | undefined
 }
 
 /**
@@ -56,7 +57,7 @@ const schema = `
     log INTEGER NOT NULL, base INTEGER NOT NULL, count INTEGER NOT NULL, bytes INTEGER NOT NULL, accepted_ms REAL NOT NULL,
     data BLOB NOT NULL, PRIMARY KEY (log, base));
   CREATE TABLE IF NOT EXISTS bus_positions (
-    consumer_group TEXT NOT NULL, log INTEGER NOT NULL, next INTEGER NOT NULL, stamp TEXT, PRIMARY KEY (consumer_group, log)) WITHOUT ROWID;
+    consumer_group TEXT NOT NULL, log INTEGER NOT NULL, next INTEGER NOT NULL, stamp TEXT, note TEXT, PRIMARY KEY (consumer_group, log)) WITHOUT ROWID;
   INSERT OR IGNORE INTO bus_meta VALUES ('format', '1');
 `
 
@@ -82,7 +83,7 @@ export class LogStore {
       database.exec(`PRAGMA synchronous = ${durability === 'power-loss' ? 'FULL' : 'NORMAL'}`)
       database.exec(schema)
       checkFormat(path, database)
-      addStampColumn(database)
+      addColumns(database)
       database.prepare("INSERT OR REPLACE INTO bus_meta VALUES ('holder', ?)").run(describeHolder(nowMs))
       this.database = database
       this.statements = Object.fromEntries(
@@ -178,13 +179,14 @@ export class LogStore {
     Object.assign(log, { earliest, bytes })
   }
 
-  position(group: string, log: Log): Pick<StoredPosition, 'next' | 'stamp'> | undefined {
+  position(group: string, log: Log): Pick<StoredPosition, 'next' | 'stamp' | 'note'> | undefined {
     const row = this.statements.position.get(group, log.id)
-    return row && { next: row['next'] as number, stamp: (row['stamp'] as string | null) ?? undefined }
+    const { next, stamp, note } = row ?? {}
+    return row && { next: next as number, stamp: (stamp as string | null) ?? undefined, note: (note as string | null) ?? undefined }
   }
 
-  setPosition({ group, log, next, stamp }: StoredPosition): void {
-    this.statements.setPosition.run(group, log.id, next, stamp ?? null)
+  setPosition({ group, log, next, stamp, note }: StoredPosition): void {
+    this.statements.setPosition.run(group, log.id, next, stamp ?? null, note ?? null)
   }
 
   /** Of all groups. */
@@ -218,8 +220,8 @@ const queries = {
   bytesBefore: 'SELECT coalesce(sum(bytes), 0) AS bytes FROM bus_chunks WHERE log = ? AND base < ? AND base + count <= ?',
   deleteBefore: 'DELETE FROM bus_chunks WHERE log = ? AND base < ? AND base + count <= ?',
   setEarliest: 'UPDATE bus_partitions SET earliest = ?, bytes = ? WHERE id = ?',
-  position: 'SELECT next, stamp FROM bus_positions WHERE consumer_group = ? AND log = ?',
-  setPosition: 'INSERT OR REPLACE INTO bus_positions (consumer_group, log, next, stamp) VALUES (?, ?, ?, ?)',
+  position: 'SELECT next, stamp, note FROM bus_positions WHERE consumer_group = ? AND log = ?',
+  setPosition: 'INSERT OR REPLACE INTO bus_positions (consumer_group, log, next, stamp, note) VALUES (?, ?, ?, ?, ?)',
   positions: 'SELECT * FROM bus_positions ORDER BY consumer_group, log',
 } as const
 
@@ -234,10 +236,11 @@ function checkFormat(path: string, database: DatabaseSync): void {
     throw new MeshError('FAILED_PRECONDITION', `${path} has bus format ${String(found)}, expected 1: start with a new file`)
 }
 
-/** Files of before positions had stamps. */
-function addStampColumn(database: DatabaseSync): void {
+/** Files of before positions had stamps and notes. */
+function addColumns(database: DatabaseSync): void {
   const columns = database.prepare("SELECT name FROM pragma_table_info('bus_positions')").all()
-  if (!columns.some((column) => column['name'] === 'stamp')) database.exec('ALTER TABLE bus_positions ADD COLUMN stamp TEXT')
+  for (const added of ['stamp', 'note'])
+    if (!columns.some((column) => column['name'] === added)) database.exec(`ALTER TABLE bus_positions ADD COLUMN ${added} TEXT`)
 }
 
 /** https://www.sqlite.org/rescode.html: 13 is FULL, 26 NOTADB, 11 CORRUPT; the low byte is the primary code. */

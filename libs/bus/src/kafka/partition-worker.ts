@@ -1,6 +1,7 @@
 import { MeshError } from '@spillway/core'
 import type { Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
 import { consumedRecords } from '../consumed.ts'
+import { checkNote } from '../note.ts'
 import { checkRecords, type RoundRobin } from '../records.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { stampRecheckMs, stampRefusal } from '../stamp.ts'
@@ -57,6 +58,11 @@ export class PartitionWorker implements FetchSource {
   #committed = 0n
   /** The last position whose commit the broker has acknowledged to us. */
   #acknowledged: bigint | undefined
+  /** Nothing has been committed since the partition was taken over. */
+  #takenOver = true
+  #note: string | undefined
+  /** The note is this process's. */
+  #keepsNote = false
   /** Its position has another stamp. */
   #isRefused = false
   #fetchFrom: bigint | undefined
@@ -159,7 +165,18 @@ export class PartitionWorker implements FetchSource {
         if (!this.#halt.signal.aborted) await this.#failed(error, ++failures)
       }
     }
+    await this.#dropNote()
     this.#found.resolve()
+  }
+
+  /** It ends in order: its note must not be taken for the word of a process that died. One that another owner has read already is fenced. */
+  async #dropNote(): Promise<void> {
+    const { topic, partition } = this
+    if (!this.#keepsNote || this.#position === undefined) return
+    const position = { topic, partition, offset: this.#position, stamp: this.#options.process.stamp, note: undefined }
+    await this.#writer.commit([], position).catch((error: unknown) => {
+      if (!isFenced(error)) this.#options.onAway(error)
+    })
   }
 
   /** In this order: the previous owner is fenced, so that the position stands still; it is read; only then is anything fetched. */
@@ -177,6 +194,7 @@ export class PartitionWorker implements FetchSource {
     if (committed === undefined && from === 'latest') await this.#commit([], start)
     this.#position = start
     this.#committed = start
+    this.#note = committed === found?.offset ? found?.note : undefined
     this.#fetchFrom = start
     this.#options.fetcher.wake()
     this.#options.onBack()
@@ -229,6 +247,7 @@ export class PartitionWorker implements FetchSource {
     const slice = (this.#slice ??= this.#queue.slice(this.topic, this.partition, maxSliceRecords, maxSliceBytes))
     const outputs = await this.#handle(slice)
     if (outputs === undefined) return
+    if (this.#position === undefined) throw new MeshError('ABORTED', 'a note could not be kept: the position is looked up again')
     const consumed = consumedRecords(outputs, slice)
     const batches = await this.#batches(outputs)
     await this.#commit(batches, this.#queue.offsetAt(consumed) ?? this.#fetchFrom!)
@@ -246,7 +265,7 @@ export class PartitionWorker implements FetchSource {
       return await new Promise<Outputs | undefined>((resolve, reject) => {
         const giveUp = (): void => resolve(undefined)
         signal.addEventListener('abort', giveUp, { once: true })
-        handle(slice, signal)
+        handle(slice, signal, { takenOver: this.#takenOver, note: this.#note, keepNote: async (note) => this.#keepNote(note) })
           .then(resolve, reject)
           .finally(() => signal.removeEventListener('abort', giveUp))
       })
@@ -268,13 +287,23 @@ export class PartitionWorker implements FetchSource {
     return batches
   }
 
-  async #commit(batches: readonly ProduceBatch[], offset: bigint): Promise<void> {
+  async #keepNote(note: string): Promise<void> {
+    checkNote(note)
+    if (this.#position === undefined) throw new MeshError('ABORTED', 'the position is not known: nothing can be committed')
+    await this.#commit([], this.#position, note)
+    this.#keepsNote = true
+  }
+
+  async #commit(batches: readonly ProduceBatch[], offset: bigint, note?: string): Promise<void> {
     const { topic, partition } = this
     // Another owner may have begun while the handler ran; its fence would stop us too, but this costs nothing.
     if (this.#halt.signal.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
     const wasAt = this.#position
     this.#position = undefined
-    await this.#writer.commit(batches, { topic, partition, offset, stamp: this.#options.process.stamp })
+    await this.#writer.commit(batches, { topic, partition, offset, stamp: this.#options.process.stamp, note })
+    if (note === undefined && wasAt !== undefined) this.#takenOver = false
+    this.#keepsNote = false
+    this.#note = note
     this.#position = wasAt === undefined ? undefined : offset
     this.#committed = offset
     this.#acknowledged = offset

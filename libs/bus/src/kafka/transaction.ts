@@ -1,17 +1,14 @@
 import { pause } from '../backoff.ts'
 import { asksToComeAgain } from './errors.ts'
 import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
+import { decodeMetadata, encodeMetadata, type PositionMetadata } from './position-metadata.ts'
 import { partitionCount, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from './produce.ts'
 
-interface Position {
+interface Position extends PositionMetadata {
   readonly topic: string
   readonly partition: number
   readonly offset: bigint
-  readonly stamp: string | undefined
 }
-
-/** A stamp is kept as a position's metadata (Kafka protocol, TxnOffsetCommit: committed_metadata), behind this. */
-const stampPrefix = 'spillway-stamp:'
 
 /**
  * Writes outputs and a position in one transaction. It holds no transaction open: one begins when its outputs are ready and ends in the same call.
@@ -53,16 +50,14 @@ export class TransactionalWriter {
     this.#identity = { producerId: fields.producerId, producerEpoch: fields.producerEpoch, transactionalId: this.#transactionalId }
   }
 
-  /** The group's position and its stamp; undefined where it has none. To be read after `begin`: only then can it no longer move. */
-  async committed(topic: string, partition: number): Promise<{ readonly offset: bigint; readonly stamp: string | undefined } | undefined> {
+  /** The group's position, its stamp and note; undefined where it has none. To be read after `begin`: only then can it no longer move. */
+  async committed(topic: string, partition: number): Promise<({ readonly offset: bigint } & PositionMetadata) | undefined> {
     const coordinator = this.#groupCoordinator!
     const { responses } = await this.#persist(() =>
       coordinator.offsetFetch({ groupId: this.#group, topics: [{ topic, partitions: [{ partition }] }] }),
     )
     const { offset, metadata } = responses[0]!.partitions[0]!
-    // Other tools keep notes of their own there.
-    const stamp = metadata?.startsWith(stampPrefix) ? metadata.slice(stampPrefix.length) : undefined
-    return BigInt(offset) < 0n ? undefined : { offset: BigInt(offset), stamp }
+    return BigInt(offset) < 0n ? undefined : { offset: BigInt(offset), ...decodeMetadata(metadata) }
   }
 
   /** Commits the batches and the position, or rejects; then `begin` must be called before the next. */
@@ -94,14 +89,14 @@ export class TransactionalWriter {
   async #addPosition(
     identity: ProducerIdentity & { readonly transactionalId: string },
     coordinator: Broker,
-    { topic, partition, offset, stamp }: Position,
+    { topic, partition, offset, ...metadata }: Position,
   ): Promise<void> {
     const groupId = this.#group
     await this.#persist(() => coordinator.addOffsetsToTxn({ ...identity, groupId }))
     await this.#groupCoordinator!.txnOffsetCommit({
       ...identity,
       groupId,
-      topics: [{ topic, partitions: [{ partition, offset: String(offset), metadata: stamp === undefined ? '' : stampPrefix + stamp }] }],
+      topics: [{ topic, partitions: [{ partition, offset: String(offset), metadata: encodeMetadata(metadata) }] }],
     })
   }
 

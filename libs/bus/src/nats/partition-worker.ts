@@ -2,8 +2,9 @@ import { MeshError } from '@spillway/core'
 import type { Msg } from '@nats-io/transport-node'
 import { backoffMs, pause } from '../backoff.ts'
 import { consumedRecords } from '../consumed.ts'
+import { checkNote } from '../note.ts'
 import type { Slots } from '../kafka/slot.ts'
-import type { Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
+import type { Attempt, Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
 import { stampRecheckMs, stampRefusal } from '../stamp.ts'
 import { isServerAway } from './errors.ts'
 import type { NatsLink } from './link.ts'
@@ -67,6 +68,11 @@ export class PartitionWorker {
   #delivery: Promise<void> = Promise.resolve()
   /** The position still holds outputs. */
   #holdsOutputs = false
+  /** Nothing has been committed since the partition was taken over. */
+  #takenOver = true
+  #note: string | undefined
+  /** The note is this process's. */
+  #keepsNote = false
   #isRefused = false
   #slice: Slice | undefined
   #wake: (() => void) | undefined
@@ -143,9 +149,11 @@ export class PartitionWorker {
 
   /** Takes outputs that were delivered out of the position: nobody need look for them again. */
   async #tidy(): Promise<void> {
-    if (!this.#holdsOutputs || this.#halt.signal.aborted) return
+    // A note is dropped too: it must not be taken for the word of a process that died.
+    if (!this.#holdsOutputs && !this.#keepsNote) return
+    if (this.#halt.signal.aborted && !this.#keepsNote) return
     await this.#delivery
-    if (this.#position !== undefined) await this.#commit([], this.#position.next)
+    if (this.#position !== undefined) await this.#write([], this.#position.next)
   }
 
   async #findPosition(): Promise<void> {
@@ -161,11 +169,12 @@ export class PartitionWorker {
     const { earliest, end } = await topics.ends(topic, partition)
     const next = found === undefined ? (process.from === 'latest' ? end : earliest) : this.#within(found.next, earliest, end)
     // Written even where nothing changes: the owner before us can commit no more.
-    const position = { next, stamp: found?.stamp }
+    const position = { next, stamp: found?.stamp, note: found?.next === next ? found.note : undefined }
     const { revision } = await positions.write(this.#key, found?.revision ?? 0, position, [], this.#halt.signal)
     await positions.dropChunks(this.#key)
     this.#holdsOutputs = false
     this.#position = { next, revision }
+    this.#note = position.note
     this.#committed = next
     this.#read(next)
     this.#options.onBack()
@@ -227,12 +236,14 @@ export class PartitionWorker {
     const slice = (this.#slice ??= this.#queue.slice(this.topic, this.partition, maxSliceRecords, maxSliceBytes))
     const outputs = await this.#handle(slice)
     if (outputs === undefined) return
+    if (this.#position === undefined) throw new MeshError('ABORTED', 'a note could not be kept: the position is looked up again')
     const consumed = consumedRecords(outputs, slice)
     const messages: Omit<Outgoing, 'id'>[] = []
     for (const write of outputs.writes) messages.push(...(await this.#options.router.route(write)).messages)
     await this.#delivery
     const next = slice.offsets[consumed - 1]! + 1n
     await this.#commit(messages, next)
+    this.#takenOver = false
     this.#queue.drop(consumed)
     this.#slice = undefined
     this.#puller?.wake()
@@ -244,22 +255,43 @@ export class PartitionWorker {
     if (!(await slots.take(this.#finish.signal))) return undefined
     const { signal } = this.#halt
     try {
-      return await orAborted(handle(slice, signal), signal)
+      return await orAborted(handle(slice, signal, this.#attempt()), signal)
     } finally {
       slots.release()
     }
   }
 
-  async #commit(messages: readonly Omit<Outgoing, 'id'>[], next: bigint): Promise<void> {
+  #attempt(): Attempt {
+    return {
+      takenOver: this.#takenOver,
+      note: this.#note,
+      keepNote: async (note) => {
+        checkNote(note)
+        // What the position holds is dropped with it: it must be in the streams.
+        await this.#delivery
+        if (this.#position === undefined) throw new MeshError('ABORTED', 'the position is not known: nothing can be committed')
+        await this.#commit([], this.#position.next, note)
+        this.#keepsNote = true
+      },
+    }
+  }
+
+  async #commit(messages: readonly Omit<Outgoing, 'id'>[], next: bigint, note?: string): Promise<void> {
+    if (this.#halt.signal.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
+    await this.#write(messages, next, note)
+  }
+
+  async #write(messages: readonly Omit<Outgoing, 'id'>[], next: bigint, note?: string): Promise<void> {
     const { positions, process } = this.#options
     const { signal } = this.#halt
-    if (signal.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
     const { revision: replaced } = this.#position!
     this.#position = undefined
     // From here on another may find the outputs and send them: what was paused on the way looks for them first.
     const sinceMs = Date.now()
-    const { revision, outputs } = await positions.write(this.#key, replaced, { next, stamp: process.stamp }, messages, signal)
+    const { revision, outputs } = await positions.write(this.#key, replaced, { next, stamp: process.stamp, note }, messages, signal)
     this.#position = { next, revision }
+    this.#note = note
+    this.#keepsNote = false
     this.#holdsOutputs = outputs.length > 0
     if (outputs.length === 0) this.#committed = next
     else {

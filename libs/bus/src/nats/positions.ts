@@ -13,6 +13,7 @@ interface StoredPosition {
   /** First offset not yet committed. */
   readonly next: string
   readonly stamp?: string
+  readonly note?: string
   /** The member that wrote it. */
   readonly owner?: string
   /** Of this write: what its outputs' message ids begin with. */
@@ -24,6 +25,7 @@ interface StoredPosition {
 export interface Position {
   readonly next: bigint
   readonly stamp: string | undefined
+  readonly note?: string | undefined
 }
 
 export interface FoundPosition extends Position {
@@ -66,6 +68,7 @@ export class Positions {
     return {
       next: BigInt(position.next),
       stamp: position.stamp,
+      note: position.note,
       revision,
       outputs: outbox.length === 0 ? [] : decodeOutbox(outbox, position.token ?? ''),
       writtenMs: created.getTime(),
@@ -81,7 +84,7 @@ export class Positions {
   async write(
     key: string,
     revision: number,
-    { next, stamp }: Position,
+    { next, stamp, note }: Position,
     outputs: readonly Omit<Outgoing, 'id'>[],
     signal: AbortSignal,
   ): Promise<{ readonly revision: number; readonly outputs: readonly Outgoing[] }> {
@@ -92,6 +95,7 @@ export class Positions {
     const line: StoredPosition = {
       next: String(next),
       ...(stamp !== undefined && { stamp }),
+      ...(note !== undefined && { note }),
       owner: this.#owner,
       ...(outputs.length > 0 && { token }),
       ...(chunks !== undefined && { chunks }),

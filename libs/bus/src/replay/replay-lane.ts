@@ -1,7 +1,7 @@
 import { MeshError } from '@spillway/core'
 import { pause, backoffMs } from '../backoff.ts'
 import { consumedRecords } from '../consumed.ts'
-import type { Handler, Lag, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
+import type { Attempt, Handler, Lag, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
 import { recordBytes, sliceRecords } from '../records.ts'
 import type { Permits } from '../embedded/permits.ts'
 import type { CheckpointPartition } from './checkpoint.ts'
@@ -10,6 +10,9 @@ import type { ReplaySink } from './replay-sink.ts'
 import type { ReplayPartition, ReplaySource } from './replay-source.ts'
 
 const maxBackoffMs = 5000
+
+/** Whoever started a run sees it end: nobody takes over. */
+const unattended: Attempt = { takenOver: false, note: undefined, keepNote: async () => {} }
 
 /** What a lane is run with: what handles its slices, and where their outputs go. */
 export interface LaneWork {
@@ -115,7 +118,7 @@ export class ReplayLane {
       if (!(await permits.take())) return undefined
       let failure: MeshError
       try {
-        const outputs = await work.handle(slice, abandoned)
+        const outputs = await work.handle(slice, abandoned, unattended)
         const consumed = consumedRecords(outputs, slice)
         return await work.gate.write(async () => {
           if (abandoned.aborted) return undefined

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { textAt } from '@spillway/core'
 import { afterEach, beforeEach } from 'vitest'
-import type { Bus, Handler, ProcessOptions, Processor, RecordHeaders, Slice, TopicSettings } from '../../src/port.ts'
+import type { Bus, Handler, Outputs, ProcessOptions, Processor, RecordHeaders, Slice, TopicSettings } from '../../src/port.ts'
 import { keyPartition, recordsOf } from '../../src/records.ts'
 
 /** What an adapter gives the suite. Each test gets a fresh one. */
@@ -106,8 +106,10 @@ export function gate(): { readonly opened: Promise<void>; open(): void } {
   return { opened: promise, open: resolve }
 }
 
+export type Copier = (slice: Slice, signal?: AbortSignal) => Promise<Outputs>
+
 /** A handler that copies each slice to the same partition of `topic`. */
-export function copyTo(topic: string): Handler {
+export function copyTo(topic: string): Copier {
   return (slice) => Promise.resolve({ writes: [{ topic, partition: slice.partition, records: slice.records }] })
 }
 
