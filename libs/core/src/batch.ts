@@ -5,6 +5,9 @@ import { concatTensors, sliceTensor, takeTensor, type Tensor } from './tensor.ts
 /** Record headers that Spillway does not know, kept by name. Values are text (bytes read as UTF-8). */
 export type PassThroughHeaders = Readonly<Record<string, string>>
 
+/** Of a row that comes from a dead letter: how often it was given back, 1 and up. It passes through to the row's answer, or to its next letter. */
+export const redrivenHeader = 'spillway-redriven'
+
 /**
  * What the mesh knows of each row, in columns: one entry a row in each of them.
  * The frame codec and the row operations below are driven by `metaColumns`: a new column is added there and here, nowhere else.

@@ -1,4 +1,4 @@
-import { type Batch, emptyBatch, MeshError, type Mode, type RowFailure } from '@spillway/core'
+import { type Batch, emptyBatch, MeshError, type Mode, redrivenHeader, type RowFailure } from '@spillway/core'
 import { Scratch } from './columns/scratch.ts'
 import { lookUp, nothingLookedUp } from './lookups/look-up.ts'
 import type { LookupSource } from './lookups/source.ts'
@@ -52,7 +52,8 @@ export class FeatureEngine {
    * Failures: OUT_OF_RANGE for an event older than its key's newest by more than the input's lateness (a stream), or than what its histories keep, or with
    * a number that FP32 cannot hold; INVALID_ARGUMENT for one without a key or a time. Such a row is not in any history. A row that only cannot have a
    * vector (what was looked up for it is not what the lookup declares: FAILED_PRECONDITION) has happened all the same: it fails, and is in its histories.
-   * Given again from its dead letter, at its own position, it adds nothing twice.
+   * Given again from its dead letter, at its own position (a batch of such rows alone), it adds nothing twice; it fails with OUT_OF_RANGE where its
+   * windows look back to where the histories are not kept any more.
    * @throws MeshError UNAVAILABLE where the store or a lookup is away, NOT_FOUND for an unknown input
    */
   async compute(batch: Batch, input: string, mode: Mode): Promise<FeatureResult> {
@@ -85,7 +86,7 @@ export class FeatureEngine {
       const same = row > 0 && topics[row] === topics[row - 1] && partitions[row] === partitions[row - 1]
       origins[row] = same ? origins[row - 1]! : await this.store.origin(topics[row]!, partitions[row]!)
     }
-    return { times: eventTimesMs, origins, offsets }
+    return { times: eventTimesMs, origins, offsets, late: batch.meta.headers[0]![redrivenHeader] !== undefined }
   }
 }
 

@@ -63,6 +63,11 @@ export class InputLanes implements Component {
     await this.exchange?.start()
   }
 
+  /** Resolves once the histories of all partitions are at hand. @throws the signal's reason where it fires first, MeshError CANCELLED once closed */
+  async whole(signal: AbortSignal): Promise<void> {
+    await this.share?.whole(signal)
+  }
+
   /** Before the processor is drained: slices that are held are let go of. */
   close(): void {
     this.share?.close()
@@ -113,7 +118,7 @@ export class InputLanes implements Component {
    * @throws the signal's reason where it fires first
    */
   async take(slice: Slice, decode: () => Decoded, signal: AbortSignal): Promise<Taken> {
-    await this.share?.whole(signal)
+    await this.whole(signal)
     const decoded = this.unpark(slice) ?? decode()
     const { batch } = decoded
     if (this.alignment === undefined || batch.rowCount === 0) return { ...decoded, done: () => undefined }

@@ -22,6 +22,7 @@ import {
 } from './graph.ts'
 import { GrpcRunner, meshService } from './grpc-link.ts'
 import type { Pipeline } from './pipeline.ts'
+import { RedriveHead } from './redrive-head.ts'
 import { type Exit, type Runner, StageRunner } from './runner.ts'
 import { Segment, type Sink } from './segment.ts'
 import { EventSource, FrameSource } from './sources.ts'
@@ -38,6 +39,8 @@ export interface MeshProcessOptions {
   readonly peers: ReadonlyMap<StageService, GrpcChannel>
   /** Where the preprocessing stages keep their histories, started; absent where this process has none of these stages. */
   readonly histories?: HistoryStore
+  /** Whether its segments take dead letters that are given back to them. */
+  readonly takesLetters?: boolean
   readonly telemetry: Telemetry
   readonly metrics: MeshMetrics
   readonly clock: Clock
@@ -70,6 +73,8 @@ export class MeshProcess implements Component {
     const { ageMs, bytes } = pipeline.retention
     const retention = { ...(ageMs === undefined ? {} : { retentionMs: ageMs }), ...(bytes === undefined ? {} : { retentionBytes: bytes }) }
     await bus.topics.ensure(pipelineTopics(pipeline, graph).map(({ name }) => ({ name, partitions: pipeline.partitions, ...retention })))
+    // Kept for ever: it says which letters are done with.
+    if (this.options.takesLetters === true) await bus.topics.ensure([{ name: pipeline.redriveTopic, partitions: pipeline.partitions }])
     await this.callLog?.start()
     for (const segment of this.segments) await segment.start(signal)
   }
@@ -158,7 +163,7 @@ export class MeshProcess implements Component {
   }
 
   private segment(plan: Graph['segments'][number]): Segment {
-    const { pipeline, bus, histories, telemetry, metrics, clock } = this.options
+    const { pipeline, graph, bus, histories, takesLetters, telemetry, metrics, clock } = this.options
     const entries = new Map(
       plan.sources.map(({ topic, stage, input }) => {
         const definition = input === undefined ? undefined : pipeline.inputs.get(input)!
@@ -169,7 +174,19 @@ export class MeshProcess implements Component {
         return [topic, { source, runner: this.runner(stage, 'stream'), answers: definition?.predict ?? true }]
       }),
     )
-    return new Segment({ plan, pipeline, bus, entries, sinks: this.sinks(), ...(histories && { histories }), telemetry, metrics, clock })
+    const runnerOf = (stage: StageId): Runner => this.runner(stage, 'stream')
+    return new Segment({
+      plan,
+      pipeline,
+      bus,
+      entries,
+      sinks: this.sinks(),
+      ...(histories && { histories }),
+      ...(takesLetters === true && { redrive: new RedriveHead({ plan, pipeline, graph, bus, entries, runnerOf }) }),
+      telemetry,
+      metrics,
+      clock,
+    })
   }
 
   private sinks(): ReadonlyMap<string, Sink> {

@@ -29,6 +29,8 @@ export interface Pipeline {
   readonly predictions: { readonly topic: string; readonly include: readonly string[]; readonly features: readonly VectorElement[] }
   readonly alerts: { readonly topic: string; readonly atLeast: number }
   readonly deadLetterTopic: string
+  /** What became of dead letters, and the letters that are given back to their segments. */
+  readonly redriveTopic: string
   /** From taking an event in; Infinity where streams have none. */
   readonly deadlineMs: number
   /** How inputs are kept together in event time; `maxSkewMs` is Infinity where no window asks for it. */
@@ -116,6 +118,7 @@ export function compilePipeline(definition: PipelineDefinition, folder: string, 
     alignment: { maxSkewMs: maxSkew(definition, features), idleMs: definition.alignment.idle },
     ...(definition.featureLog && { featureLog: { ...definition.featureLog, topic: featureLogTopic(definition) } }),
     stages,
+    redriveTopic: `${name}.redrive`,
     keptColumns: new Set([...definition.outputs.predictions.include, ...stages.flatMap(({ needs }) => needs)]),
     folder,
     modelsPath: resolve(folder, definition.models),
@@ -227,6 +230,7 @@ function checkDistinctTopics(definition: PipelineDefinition, inputs: ReadonlyMap
 function checkNames(definition: PipelineDefinition): void {
   const tiers = definition.cascade.tiers.slice(1).map((_, index) => `tier-${index + 2}`)
   const known = {
+  claim(`${definition.pipeline}.redrive`, 'pipeline')
     topics: ['features', 'scored', ...tiers],
     groups: ['preprocessing', 'cascade-router', 'postprocessing', ...tiers.map((tier) => `cascade-router.${tier}`)],
   }

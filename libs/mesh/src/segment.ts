@@ -1,4 +1,4 @@
-import { type Clock, type Component, MeshError, type StageContext } from '@spillway/core'
+import { type Clock, type Component, MeshError, redrivenHeader, type StageContext } from '@spillway/core'
 import type { Bus, Lag, Outputs, Processor, ProcessorEvent, Slice, Write } from '@spillway/bus'
 import type { HistoryStore } from '@spillway/features'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
@@ -6,9 +6,11 @@ import type { FrameInfo } from '@spillway/wire'
 import { InputLanes } from './input-lanes.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { SegmentPlan } from './graph.ts'
+import type { RedriveHead } from './redrive-head.ts'
 import { type FailedRows, mergeResults, type Runner, type RunResult } from './runner.ts'
 import { encodeDeadLetters, encodeEvents, encodeFrames, type SinkContext } from './sinks.ts'
 import type { Decoded, Source } from './sources.ts'
+import { Turns } from './turns.ts'
 
 /**
  * What a topic takes: frames (whose schema is the pipeline's unless it is given), or events of an output with their CloudEvents type.
@@ -25,6 +27,8 @@ export interface SegmentOptions {
   /** By source topic. */
   readonly entries: ReadonlyMap<string, { readonly source: Source; readonly runner: Runner; readonly answers: boolean }>
   readonly sinks: ReadonlyMap<string, Sink>
+  /** Reads the letters that are given back; absent where none are taken. */
+  readonly redrive?: RedriveHead
   /** Where the stages keep their histories, for a segment that reads events. */
   readonly histories?: HistoryStore
   readonly telemetry: Telemetry
@@ -42,6 +46,8 @@ export class Segment implements Component {
   private readonly processor: Processor
   private readonly lanes: InputLanes | undefined
   private readonly frame: FrameInfo
+  /** Letters of a partition's events and slices of that partition take turns: they write the same histories. */
+  private readonly turns = new Turns()
   private lagTimer: NodeJS.Timeout | undefined
   private currentLags: readonly Lag[] = []
   private newestMs = 0
@@ -51,21 +57,22 @@ export class Segment implements Component {
   private unwatch: (() => void) | undefined
 
   constructor(options: SegmentOptions) {
-    const { plan, pipeline, bus, histories } = options
+    const { plan, pipeline, bus, histories, redrive } = options
     this.plan = plan
     this.options = options
     this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: plan.name }
     const readsEvents = plan.sources.some((source) => source.input !== undefined)
     if (readsEvents) this.lanes = new InputLanes({ ...options, logger: options.telemetry.logger })
+    const topics = [...plan.sources.map((source) => source.topic), ...(redrive === undefined ? [] : [redrive.topic])]
     this.processor = bus.process(
       {
-        topics: plan.sources.map((source) => source.topic),
+        topics,
         group: plan.group,
         from: 'earliest',
         maxSliceRecords: readsEvents ? pipeline.slices.maxRecords : 64,
         maxSliceBytes: pipeline.slices.maxBytes,
         // A slice that waits for another input holds its place: every partition needs one.
-        concurrency: pipeline.partitions * plan.sources.length,
+        concurrency: pipeline.partitions * topics.length,
         ...(readsEvents && histories !== undefined ? { stamp: histories.identity } : {}),
         onEvent: (event) => this.onEvent(event),
       },
@@ -116,7 +123,7 @@ export class Segment implements Component {
       this.readingLags = false
     }
     this.options.metrics.consumerLags(this.plan.group, this.currentLags)
-    this.lanes?.lagsRead(this.currentLags)
+    this.lanes?.lagsRead(this.inputsOf(this.currentLags))
   }
 
   private onEvent(event: ProcessorEvent): void {
@@ -124,11 +131,11 @@ export class Segment implements Component {
     const segment = this.plan.name
     switch (event.kind) {
       case 'assigned':
-        this.lanes?.assigned(event.partitions)
+        this.lanes?.assigned(this.inputsOf(event.partitions))
         logger.info({ segment, partitions: event.partitions.length }, 'partitions assigned')
         break
       case 'revoked':
-        this.lanes?.revoked(event.partitions)
+        this.lanes?.revoked(this.inputsOf(event.partitions))
         logger.info({ segment, partitions: event.partitions.length }, 'partitions revoked')
         break
       case 'retrying': {
@@ -141,7 +148,7 @@ export class Segment implements Component {
       case 'refused': {
         const { topic, partition, error } = event
         const reason = `${topic}/${partition} is left alone, its histories are elsewhere: ${error.message}`
-        this.lanes?.refused(event, reason)
+        for (const refused of this.inputsOf([event])) this.lanes?.refused(refused, reason)
         logger.error({ segment, topic, partition, code: error.code }, reason)
         break
       }
@@ -152,6 +159,11 @@ export class Segment implements Component {
         logger.info({ segment }, 'the broker is back')
         break
     }
+  }
+
+  /** Letters that are given back hold no input up, in event time or otherwise. */
+  private inputsOf<T extends { readonly topic: string }>(partitions: readonly T[]): readonly T[] {
+    return partitions.filter(({ topic }) => topic !== this.options.redrive?.topic)
   }
 
   private queue(): { depth: number; oldestAgeMs: number } {
@@ -169,7 +181,8 @@ export class Segment implements Component {
   }
 
   private async process(slice: Slice, signal: AbortSignal): Promise<Outputs> {
-    const { metrics, clock } = this.options
+    const { metrics, clock, redrive } = this.options
+    if (redrive !== undefined && slice.topic === redrive.topic) return this.processLetters(slice, redrive, signal)
     const entry = this.options.entries.get(slice.topic)
     if (entry === undefined)
       throw new MeshError('INTERNAL', `segment ${this.plan.name} was given a slice of ${slice.topic}, which it does not read`)
@@ -177,7 +190,8 @@ export class Segment implements Component {
     const { done, ...decoded } = this.lanes === undefined ? { ...decode(), done: undefined } : await this.lanes.take(slice, decode, signal)
     metrics.eventsIn(slice.topic, decoded.consumed)
     const context: StageContext = { signal, mode: 'stream' }
-    const result = mergeResults([await entry.runner.run(decoded.batch, context), { outputs: new Map(), failures: decoded.failures }])
+    const run = await this.inTurn(`${slice.topic}/${slice.partition}`, () => entry.runner.run(decoded.batch, context))
+    const result = mergeResults([run, { outputs: new Map(), failures: decoded.failures }])
     if (entry.answers) this.checkComplete(slice, decoded, result)
     const outputs = { writes: this.encode(slice.partition, result), consumed: decoded.consumed }
     this.observe(result, clock.nowMs())
@@ -190,8 +204,31 @@ export class Segment implements Component {
     return outputs
   }
 
+  /** Letters that were given back: as any slice, but that they wait for no other input, and hold none up. */
+  private async processLetters(slice: Slice, redrive: RedriveHead, signal: AbortSignal): Promise<Outputs> {
+    const { metrics, clock } = this.options
+    await this.lanes?.whole(signal)
+    const writes: Write[] = []
+    for (const rows of await redrive.read(slice, clock.nowMs(), signal)) {
+      const { lane, batch, runner, failures, answers } = rows
+      const context: StageContext = { signal, mode: 'stream' }
+      const run = runner === undefined ? noResult : await this.inTurn(lane, () => runner.run(batch, context))
+      const result = mergeResults([run, { outputs: new Map(), failures }])
+      if (answers) this.checkComplete(slice, rows, result)
+      writes.push(...this.encode(slice.partition, result))
+      this.observe(result, clock.nowMs())
+    }
+    metrics.eventsIn(slice.topic, slice.records.count)
+    return { writes }
+  }
+
+  /** Histories are kept by the segment that reads events: only there do letters and events meet. */
+  private inTurn<T>(lane: string, work: () => Promise<T>): Promise<T> {
+    return this.options.redrive === undefined || this.lanes === undefined ? work() : this.turns.take(lane, work)
+  }
+
   /** Every row ends as an output or as a failure: a stage that loses one must not pass in silence. */
-  private checkComplete(slice: Slice, decoded: Decoded, result: RunResult): void {
+  private checkComplete(slice: Slice, decoded: Pick<Decoded, 'batch' | 'failures'>, result: RunResult): void {
     const { sinks } = this.options
     let answered = 0
     for (const [topic, batch] of result.outputs) if (sinks.get(topic)?.answers !== false) answered += batch.rowCount
@@ -229,9 +266,16 @@ export class Segment implements Component {
     for (const [topic, batch] of result.outputs) metrics.outputsOut(topic, batch.rowCount)
     for (const { stage, errors } of result.failures) for (const error of errors) metrics.deadLetters(stage, error.code, 1)
     const predictions = result.outputs.get(pipeline.predictions.topic)
-    if (predictions !== undefined) metrics.observeLatencies(predictions.meta.ingestTimesMs.map((ingestMs) => nowMs - ingestMs))
+    if (predictions === undefined) return
+    const { ingestTimesMs, headers } = predictions.meta
+    // Of a letter that was given back, the time to its answer says nothing of the mesh.
+    metrics.observeLatencies(
+      ingestTimesMs.filter((_, row) => headers[row]![redrivenHeader] === undefined).map((ingestMs) => nowMs - ingestMs),
+    )
   }
 }
+
+const noResult: RunResult = { outputs: new Map(), failures: [] }
 
 function count(failures: readonly FailedRows[]): number {
   return failures.reduce((sum, failure) => sum + failure.batch.rowCount, 0)

@@ -1,6 +1,7 @@
 import { bytesAt, bytesColumn, type Batch, column, MeshError, sliceBatch, takeRows, type BytesColumn, textColumn } from '@spillway/core'
 import { recordBytes, recordBytesLimit, type RecordHeaders, type Records, takeRecords, type Write } from '@spillway/bus'
 import { cloudEventHeaders, encodeFrame, type FrameInfo, splitFrames } from '@spillway/wire'
+import { letterHeaders } from './dead-letter-headers.ts'
 import type { FailedRows } from './runner.ts'
 
 /** The column in which a stage gives an edge event's JSON. */
@@ -108,10 +109,10 @@ function deadLetter(
   const kept = takes('headers', headerBytes(passed)) ? { ...passed, ...own } : own
   const frame = encodedRow(batch, row, context.frame)
   const whole = frame.length + frameHeader.length <= room ? { ...kept, [frameHeader]: frame } : kept
-  return { key: keptKey, value, headers: incomplete.length === 0 ? whole : { ...whole, 'spillway-incomplete': incomplete.join(', ') } }
+  return { key: keptKey, value, headers: incomplete.length === 0 ? whole : { ...whole, [letterHeaders.incomplete]: incomplete.join(', ') } }
 }
 
-const frameHeader = 'spillway-frame'
+const frameHeader = letterHeaders.frame
 /** Of the header that says what was cut. */
 const incompleteBytes = 64
 /** Longest error message and event id in a header, in characters. */
@@ -126,15 +127,17 @@ function headerBytes(headers: RecordHeaders): number {
 function deadLetterHeaders(segment: string, stage: string, batch: Batch, row: number, error: MeshError): RecordHeaders {
   const { meta } = batch
   return {
-    'spillway-code': error.code,
-    'spillway-message': error.message.slice(0, maxHeaderText),
-    ...(error.field === undefined ? {} : { 'spillway-field': error.field.slice(0, maxHeaderText) }),
-    'spillway-segment': segment,
-    'spillway-stage': stage,
-    'spillway-event-id': meta.ids[row]!.slice(0, maxHeaderText),
-    'spillway-source-topic': meta.topics[row]!,
-    'spillway-source-partition': String(meta.partitions[row]),
-    'spillway-source-offset': String(meta.offsets[row]),
+    [letterHeaders.code]: error.code,
+    [letterHeaders.message]: error.message.slice(0, maxHeaderText),
+    ...(error.field === undefined ? {} : { [letterHeaders.field]: error.field.slice(0, maxHeaderText) }),
+    [letterHeaders.segment]: segment,
+    [letterHeaders.stage]: stage,
+    [letterHeaders.eventId]: meta.ids[row]!.slice(0, maxHeaderText),
+    [letterHeaders.eventTimeMs]: String(meta.eventTimesMs[row]),
+    [letterHeaders.ingestTimeMs]: String(meta.ingestTimesMs[row]),
+    [letterHeaders.sourceTopic]: meta.topics[row]!,
+    [letterHeaders.sourcePartition]: String(meta.partitions[row]),
+    [letterHeaders.sourceOffset]: String(meta.offsets[row]),
     ...(meta.traceParents[row] === '' ? {} : { traceparent: meta.traceParents[row]! }),
   }
 }

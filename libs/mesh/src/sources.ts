@@ -155,7 +155,8 @@ export function otherSchema({ release, schema }: FrameInfo): MeshError {
   )
 }
 
-function sameColumns(a: Batch | undefined, b: Batch): boolean {
+/** Whether rows of both may lie in one batch. */
+export function sameColumns(a: Batch | undefined, b: Batch): boolean {
   if (a === undefined) return true
   if (a.columns.size !== b.columns.size) return false
   for (const [name, column] of a.columns) {

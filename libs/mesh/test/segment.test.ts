@@ -116,6 +116,8 @@ describe('an event that cannot be read', () => {
       'spillway-segment': 'segment',
       'spillway-stage': 'stage',
       'spillway-event-id': 'events/0/1',
+      'spillway-event-time-ms': expect.stringMatching(/^\d+$/) as string,
+      'spillway-ingest-time-ms': expect.stringMatching(/^\d+$/) as string,
       'spillway-source-topic': 'events',
       'spillway-source-partition': '0',
       'spillway-source-offset': '1',

@@ -6,6 +6,8 @@ export interface RowPlaces {
   readonly origins: Uint32Array
   /** -1 where the row has no position: a synchronous call. */
   readonly offsets: Float64Array
+  /** Rows of dead letters that were given back: what lies behind them on their partition may be long after them. */
+  readonly late?: boolean
 }
 
 /**
@@ -62,7 +64,7 @@ export class SliceHistory {
 
   /**
    * From when on the store has all that there was of the row's key: it keeps `retentionMs` back from the newest event. Those behind the row on its own
-   * partition do not count: they are there because a slice is given again.
+   * partition do not count: they are there because a slice is given again, and have not made it forget. Behind a row that comes late they may have.
    */
   keptFromMs(row: number, retentionMs: number): number {
     const stored = this.storedFor(row)
@@ -70,7 +72,7 @@ export class SliceHistory {
     const origin = this.places.origins[row]!
     const offset = this.places.offsets[row]!
     let newest = stored.count - 1
-    while (newest >= 0 && stored.origins[newest] === origin && stored.offsets[newest]! > offset) newest--
+    if (this.places.late !== true) while (newest >= 0 && stored.origins[newest] === origin && stored.offsets[newest]! > offset) newest--
     return newest < 0 ? -Infinity : stored.times[newest]! - retentionMs
   }
 
