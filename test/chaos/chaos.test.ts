@@ -5,10 +5,10 @@ import { runChaos } from './run.ts'
 import type { BusName, Links } from './system.ts'
 import { finalLine, verdict } from './verdict.ts'
 
-/** The short form of `npm run chaos`. The seeds are ones whose first faults are of many kinds, and leave time for the other tests. */
+/** The short form of `npm run chaos`, with seeds whose first faults are of eight kinds, a zombie among them, and soon over. */
 test.each<{ bus: BusName; links: Links; seed: number; faults: number }>([
   { bus: 'embedded', links: 'topic', seed: 1, faults: 6 },
-  { bus: 'kafka', links: 'topic', seed: 1, faults: 8 },
+  { bus: 'kafka', links: 'topic', seed: 380, faults: 8 },
 ])('$bus under $faults faults, $links links: each event is answered once, and right', { timeout: 300_000 }, async (options) => {
   const { bus, links, seed, faults } = options
   const system = await openSystem(bus, links)
