@@ -125,6 +125,7 @@ export class Host implements Component {
       bus,
       stages,
       ...(histories && { histories }),
+      takesLetters: true,
       peers,
       telemetry,
       metrics: this.metrics,

@@ -1,4 +1,5 @@
 import type { MeshError } from '@spillway/core'
+import type { DeadLetterDesk } from './dead-letter-desk.ts'
 
 /** What the mesh hands the gateway for each pipeline. */
 export interface GatewayPipeline {
@@ -7,6 +8,7 @@ export interface GatewayPipeline {
   readonly topics: readonly string[]
   /** Those of `topics` that may be published to. */
   readonly inputTopics: readonly string[]
+  readonly deadLetters: DeadLetterDesk
   /** The record key of an event for an input topic, from the input's `key` field; undefined where the input names none or the event lacks it. Never throws. */
   keyOf(topic: string, event: Uint8Array): Uint8Array | undefined
   /**

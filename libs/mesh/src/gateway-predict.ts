@@ -7,7 +7,7 @@ import { eventColumn } from './sinks.ts'
 import { InputReader } from './sources.ts'
 
 /** What the gateway offers of a pipeline: its synchronous path and its topics. */
-export function gatewayPipeline(pipeline: Pipeline, graph: Graph, entry: Runner, clock: Clock): GatewayPipeline {
+export function gatewayPipeline(pipeline: Pipeline, graph: Graph, entry: Runner, clock: Clock): Omit<GatewayPipeline, 'deadLetters'> {
   const readers = new Map<string, InputReader>()
   for (const input of pipeline.inputs.values()) readers.set(input.topic, new InputReader(pipeline, input, preprocessingStage(input.name)))
   const predicted = [...pipeline.inputs.values()].find((input) => input.predict)!

@@ -6,6 +6,7 @@ import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
 import type { FrameInfo } from '@spillway/wire'
 import { CallLog } from './call-log.ts'
 import { CustomStage } from './custom-stage.ts'
+import { DeadLetters } from './dead-letters.ts'
 import { FeatureLogStage } from './feature-log.ts'
 import type { GatewayPipeline } from './gateway-pipeline.ts'
 import { gatewayPipeline } from './gateway-predict.ts'
@@ -89,11 +90,12 @@ export class MeshProcess implements Component {
     return this.segments.find((segment) => segment.problem !== undefined)?.problem
   }
 
-  /** The synchronous side, for the gateway: entered in this process where it hosts preprocessing, else over gRPC. */
+  /** The synchronous side and the dead letters, for the gateway: entered in this process where it hosts preprocessing, else over gRPC. */
   gatewayPipeline(): GatewayPipeline {
-    const { pipeline, graph, clock } = this.options
+    const { pipeline, graph, bus, clock } = this.options
     const predicted = [...pipeline.inputs.values()].find((input) => input.predict)!
-    return gatewayPipeline(pipeline, graph, this.runner(graph.entry(predicted.name), 'request'), clock)
+    const served = gatewayPipeline(pipeline, graph, this.runner(graph.entry(predicted.name), 'request'), clock)
+    return { ...served, deadLetters: new DeadLetters({ bus, pipeline, graph }) }
   }
 
   /** The gRPC service by which other processes enter this one's stages. */

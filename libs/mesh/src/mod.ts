@@ -1,3 +1,5 @@
+export * from './dead-letter-desk.ts'
+export * from './dead-letters.ts'
 export * from './gateway-pipeline.ts'
 export * from './graph.ts'
 export * from './mesh-process.ts'

@@ -6,6 +6,7 @@ import { HttpListener, type Readiness, type Telemetry } from '@spillway/telemetr
 import { Gauge } from 'prom-client'
 import { Calls } from './calls.ts'
 import { Catalog } from './catalog.ts'
+import { deadLetterRoutes } from './dead-letter-routes.ts'
 import { eventStreamRoutes } from './event-stream.ts'
 import { predictionService } from './grpc-service.ts'
 import { createHttpApp } from './http-app.ts'
@@ -65,6 +66,7 @@ export class Gateway implements Component {
     const app = createHttpApp({ telemetry, maxBodyBytes, closing, ready: () => this.#readiness() })
     predictRoutes(app, calls, telemetry)
     topicRoutes(app, { catalog, bus, calls, telemetry })
+    deadLetterRoutes(app, { catalog, telemetry })
     eventStreamRoutes(app, { subscriptions, closing, logger: telemetry.logger })
     app.get('/openapi.json', () => openApiDocument)
     this.#http = new HttpListener(app)

@@ -1,10 +1,5 @@
-type JsonObject = Readonly<Record<string, unknown>>
-
-const json = (schema: JsonObject): JsonObject => ({ 'application/json': { schema } })
-const ref = (name: string): JsonObject => ({ $ref: `#/components/schemas/${name}` })
-const response = (description: string, schema: JsonObject): JsonObject => ({ description, content: json(schema) })
-const errors = (...names: readonly string[]): JsonObject =>
-  Object.fromEntries(names.map((name) => [name, { $ref: `#/components/responses/${name}` }]))
+import { deadLetterPaths, deadLetterSchemas } from './openapi-dead-letters.ts'
+import { errors, json, type JsonObject, ref, response } from './openapi-parts.ts'
 
 const topicParameter: JsonObject = { name: 'topic', in: 'path', required: true, schema: { type: 'string' } }
 const traceParameter: JsonObject = {
@@ -165,6 +160,7 @@ export const openApiDocument: JsonObject = {
       input: { type: 'boolean', description: 'Whether it may be published to.' },
     }),
     '/v1/topics/{topic}/events': { get: subscribe, post: publish },
+    ...deadLetterPaths,
     '/metrics': plain('metrics', 'Metrics in Prometheus text format'),
     '/livez': plain('live', 'Answers while the process does'),
     '/readyz': plain('ready', 'Whether to send work here', { '503': { description: 'Not ready, and why' } }),
@@ -192,6 +188,7 @@ export const openApiDocument: JsonObject = {
         required: ['prediction'],
         properties: { prediction: { type: 'object' }, alert: { type: 'object', description: 'Where the event raises one.' } },
       },
+      ...deadLetterSchemas,
       Result: { oneOf: [ref('Prediction'), ref('Error')] },
     },
     responses: {

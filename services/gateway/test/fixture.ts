@@ -1,6 +1,6 @@
 import { EmbeddedBus, recordsOf } from '@spillway/bus'
 import { MeshError } from '@spillway/core'
-import type { GatewayPipeline, PredictCall, PredictResult } from '@spillway/mesh'
+import type { DeadLetterDesk, DeadLetterPage, GatewayPipeline, PredictCall, PredictResult, Settled } from '@spillway/mesh'
 import { createTelemetry } from '@spillway/telemetry'
 import { onTestFinished } from 'vitest'
 import { Gateway, type GatewayOptions } from '../src/mod.ts'
@@ -8,12 +8,27 @@ import { Gateway, type GatewayOptions } from '../src/mod.ts'
 const decoder = new TextDecoder()
 const partitions = 4
 
+class NoDeadLetters implements DeadLetterDesk {
+  async list(): Promise<DeadLetterPage> {
+    return { letters: [] }
+  }
+
+  async show(position: string): Promise<never> {
+    throw new MeshError('NOT_FOUND', `there is no letter ${position}`)
+  }
+
+  async settle(): Promise<Settled> {
+    return { settled: 0, left: [] }
+  }
+}
+
 /** A small pipeline: the score is a thousandth of the amount, the id is carried digit by digit, and 0.5 raises an alert. */
 class AmountPipeline implements GatewayPipeline {
   readonly name = 'fraud'
   readonly topics = ['transactions', 'predictions'] as const
   readonly inputTopics = ['transactions'] as const
   readonly calls: PredictCall[] = []
+  readonly deadLetters: DeadLetterDesk = new NoDeadLetters()
 
   keyOf(_topic: string, event: Uint8Array): Uint8Array | undefined {
     const customer = /"customer":\s*(\d+)/.exec(decoder.decode(event))?.[1]
