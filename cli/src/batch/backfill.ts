@@ -22,7 +22,7 @@ export function backfillPipeline(pipeline: Pipeline): Pipeline {
   return {
     ...unlogged(pipeline),
     placement: { features: 'local', escalations: 'local', scored: 'local', models: 'local' },
-    deadlineMs: Infinity,
+    deadline: { withinMs: Infinity, late: 'wait' },
   }
 }
 

@@ -180,7 +180,7 @@ function exportedPipeline(definition: ExportDefinition, isFiles: boolean): Pipel
     ...unlogged(pipeline),
     placement: { ...pipeline.placement, features: 'topic' },
     keptColumns: new Set([...pipeline.keptColumns, ...keptFields(definition)]),
-    deadlineMs: Infinity,
+    deadline: { withinMs: Infinity, late: 'wait' },
     partitions: isFiles ? 1 : pipeline.partitions,
   }
 }

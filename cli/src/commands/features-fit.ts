@@ -95,7 +95,7 @@ function unfittedPipeline(pipeline: Pipeline, isFiles: boolean): Pipeline {
     ...unlogged(pipeline),
     placement: { ...pipeline.placement, features: 'topic' },
     stages: pipeline.stages.filter(({ at }) => at === 'events'),
-    deadlineMs: Infinity,
+    deadline: { withinMs: Infinity, late: 'wait' },
     partitions: isFiles ? 1 : pipeline.partitions,
   }
 }

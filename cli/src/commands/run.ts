@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path'
-import { loadPipeline, type Pipeline } from '@spillway/mesh'
+import { checkOrdering, loadPipeline, type Pipeline } from '@spillway/mesh'
 import { createTelemetry, type LogLevel } from '@spillway/telemetry'
 import { type Command, Option } from 'commander'
 import { Host, type HostOptions } from '../host.ts'
@@ -122,6 +122,7 @@ async function pipelineOf(flags: CommonFlags): Promise<Pipeline> {
     scored: links,
     models: links === 'local' ? ('local' as const) : ('grpc' as const),
   }
+  checkOrdering(pipeline, placement)
   return { ...pipeline, modelsPath, placement }
 }
 

@@ -23,12 +23,22 @@ const tierSchema = z.strictObject({
   /** Which element of a row's output is the score; the only one where absent. */
   class: z.int().min(0).optional(),
   accept: acceptSchema.optional(),
+  /** What streams do while the model cannot be called; calls never wait. */
+  whenUnavailable: z
+    .enum(['wait', 'degrade'], 'choose "wait" (for the model to come back) or "degrade" (the tier before answers at once)')
+    .default('wait'),
 })
 
 /** The `cascade:` part of a pipeline file. */
 export const cascadeSchema: z.ZodType<CascadeDefinition> = z
   .strictObject({ tiers: z.array(tierSchema).min(1).max(8) })
   .superRefine((cascade, context) => {
+    if (cascade.tiers[0]?.whenUnavailable === 'degrade')
+      context.addIssue({
+        code: 'custom',
+        path: ['tiers', 0, 'whenUnavailable'],
+        message: 'the first tier has no tier before it that could answer: it can only "wait"',
+      })
     cascade.tiers.forEach((tier, index) => {
       const last = index === cascade.tiers.length - 1
       if (last && tier.accept !== undefined)
@@ -61,6 +71,7 @@ export interface TierDefinition {
   readonly score?: string | undefined
   readonly class?: number | undefined
   readonly accept?: AcceptancePolicy | undefined
+  readonly whenUnavailable: 'wait' | 'degrade'
 }
 
 export interface CascadeDefinition {

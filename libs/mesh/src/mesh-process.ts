@@ -171,7 +171,7 @@ export class MeshProcess implements Component {
         const definition = input === undefined ? undefined : pipeline.inputs.get(input)!
         const source =
           definition === undefined
-            ? new FrameSource({ stage, schema: pipeline.schemaHash, maxRows: pipeline.slices.maxRecords })
+            ? new FrameSource({ stage, schema: pipeline.schemaHash, maxRows: pipeline.slices.maxRecords, late: pipeline.deadline.late })
             : new EventSource(pipeline, definition, preprocessingStage(definition.name))
         return [topic, { source, runner: this.runner(stage, 'stream'), answers: definition?.predict ?? true }]
       }),

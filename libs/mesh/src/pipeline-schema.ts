@@ -25,6 +25,20 @@ const placementSchema = z.strictObject({
     .default('local'),
 })
 
+/** What becomes of an event whose deadline is over when it is read, as after an outage. */
+const lateSchema = z
+  .enum(
+    ['degrade', 'wait', 'refuse'],
+    'choose "degrade" (answered without the higher tiers), "wait" (answered in full) or "refuse" (a dead letter)',
+  )
+  .default('degrade')
+
+/** A duration alone is `within`. */
+const deadlineSchema = z.preprocess(
+  (given) => (typeof given === 'string' ? { within: given } : given),
+  z.strictObject({ within: durationSchema.optional(), late: lateSchema }),
+)
+
 /** A whole pipeline file, with durations in ms and every default in place. Each lib brings the schema of its own part. */
 export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
   pipeline: nameSchema,
@@ -59,8 +73,17 @@ export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
     })
     .prefault({}),
   deadLetters: z.strictObject({ topic: topicSchema }).optional(),
-  /** Answer within this long of taking the event in, degraded if need be; off where absent. */
-  deadline: durationSchema.optional(),
+  deadline: deadlineSchema.prefault({}),
+  ordering: z
+    .enum(['per-tier', 'per-key'], 'choose "per-key" (answers in the order of the events, whichever tier gives them) or "per-tier"')
+    .default('per-tier'),
+  calls: z
+    .strictObject({
+      maxInFlight: z.int().min(1).max(100_000).default(512),
+      maxRowsInFlight: z.int().min(1).max(10_000_000).default(20_000),
+      timeout: durationSchema.default(10_000),
+    })
+    .prefault({}),
   alignment: z.strictObject({ maxSkew: durationSchema.optional(), idle: durationSchema.default(2000) }).prefault({}),
   /** Model repository, relative to the file. */
   models: z.string().default('./models'),
@@ -78,6 +101,7 @@ export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
   groups: z.record(z.string(), z.string().min(1)).default({}),
 })
 
+export type LatePolicy = 'degrade' | 'wait' | 'refuse'
 export type LinkKind = 'local' | 'grpc' | 'topic'
 
 export interface Placement {
@@ -103,7 +127,12 @@ export interface PipelineDefinition {
     readonly alerts: { readonly topic: string; readonly atLeast: number }
   }
   readonly deadLetters?: { readonly topic: string } | undefined
-  readonly deadline?: number | undefined
+  /** `within`: answer in this long of taking the event in, degraded if need be; off where absent. */
+  readonly deadline: { readonly within?: number | undefined; readonly late: LatePolicy }
+  /** `per-key`: answers of a key in the order of its events, whichever tier gives them; `per-tier`: in that order tier by tier. */
+  readonly ordering: 'per-tier' | 'per-key'
+  /** Of synchronous calls: how many, and how many of their rows, are in flight before more are refused, and how long one without a deadline may take. */
+  readonly calls: { readonly maxInFlight: number; readonly maxRowsInFlight: number; readonly timeout: number }
   readonly alignment: { readonly maxSkew?: number | undefined; readonly idle: number }
   readonly models: string
   readonly placement: Placement

@@ -13,7 +13,8 @@ import type { CascadeDefinition } from '@spillway/cascade'
 import type { InputDefinition } from '@spillway/wire'
 import type { Attachments } from './attachments.ts'
 import { compileCustomStages, type CustomStageDefinition, fieldsWithAdded } from './custom-stages.ts'
-import type { PipelineDefinition, Placement } from './pipeline-schema.ts'
+import { checkOrdering } from './ordering.ts'
+import type { LatePolicy, PipelineDefinition, Placement } from './pipeline-schema.ts'
 
 /** A pipeline as the mesh runs it: exact, readonly, nothing optional left to decide. */
 export interface Pipeline {
@@ -28,11 +29,12 @@ export interface Pipeline {
   /** `features`: elements of the vector that predictions show. */
   readonly predictions: { readonly topic: string; readonly include: readonly string[]; readonly features: readonly VectorElement[] }
   readonly alerts: { readonly topic: string; readonly atLeast: number }
-  readonly deadLetterTopic: string
   /** What became of dead letters, and the letters that are given back to their segments. */
   readonly redriveTopic: string
-  /** From taking an event in; Infinity where streams have none. */
-  readonly deadlineMs: number
+  readonly deadLetterTopic: string
+  /** `withinMs` of taking an event in, Infinity where streams have no deadline; `late`: what becomes of one that is over when its event is read. */
+  readonly deadline: { readonly withinMs: number; readonly late: LatePolicy }
+  readonly calls: { readonly maxInFlight: number; readonly maxRowsInFlight: number; readonly timeoutMs: number }
   /** How inputs are kept together in event time; `maxSkewMs` is Infinity where no window asks for it. */
   readonly alignment: { readonly maxSkewMs: number; readonly idleMs: number }
   /** Where every served vector is kept; absent where it is not. `calls`: those of synchronous calls too. */
@@ -46,6 +48,7 @@ export interface Pipeline {
   /** Absolute path of the model repository. */
   readonly modelsPath: string
   readonly placement: Placement
+  readonly ordering: PipelineDefinition['ordering']
   readonly slices: { readonly maxRecords: number; readonly maxBytes: number }
   readonly maxEventBytes: number
   readonly retention: { readonly ageMs: number | undefined; readonly bytes: number | undefined }
@@ -103,6 +106,8 @@ export function compilePipeline(definition: PipelineDefinition, folder: string, 
   }
   const features = within('features', () => (attached.unfitted ? unfitted(featureSource) : fitted(featureSource)))
   const { pipeline: name, placement } = definition
+  const { timeout: timeoutMs, ...limits } = definition.calls
+  checkOrdering(definition, placement)
   return {
     name,
     release: definition.release,
@@ -113,12 +118,14 @@ export function compilePipeline(definition: PipelineDefinition, folder: string, 
     cascade: definition.cascade,
     predictions: { ...definition.outputs.predictions, features: shownFeatures(definition, features) },
     alerts: definition.outputs.alerts,
+    redriveTopic: `${name}.redrive`,
     deadLetterTopic: definition.deadLetters?.topic ?? `${name}.dead-letters`,
-    deadlineMs: definition.deadline ?? Infinity,
+    deadline: { withinMs: definition.deadline.within ?? Infinity, late: definition.deadline.late },
+    ordering: definition.ordering,
+    calls: { ...limits, timeoutMs },
     alignment: { maxSkewMs: maxSkew(definition, features), idleMs: definition.alignment.idle },
     ...(definition.featureLog && { featureLog: { ...definition.featureLog, topic: featureLogTopic(definition) } }),
     stages,
-    redriveTopic: `${name}.redrive`,
     keptColumns: new Set([...definition.outputs.predictions.include, ...stages.flatMap(({ needs }) => needs)]),
     folder,
     modelsPath: resolve(folder, definition.models),
@@ -223,6 +230,7 @@ function checkDistinctTopics(definition: PipelineDefinition, inputs: ReadonlyMap
   claim(definition.outputs.alerts.topic, 'outputs.alerts.topic')
   if (definition.featureLog !== undefined) claim(featureLogTopic(definition), 'featureLog.topic')
   claim(definition.deadLetters?.topic ?? `${definition.pipeline}.dead-letters`, 'deadLetters.topic')
+  claim(`${definition.pipeline}.redrive`, 'pipeline')
   for (const [link, topic] of Object.entries(definition.topics)) claim(topic, `topics.${link}`)
 }
 
@@ -230,7 +238,6 @@ function checkDistinctTopics(definition: PipelineDefinition, inputs: ReadonlyMap
 function checkNames(definition: PipelineDefinition): void {
   const tiers = definition.cascade.tiers.slice(1).map((_, index) => `tier-${index + 2}`)
   const known = {
-  claim(`${definition.pipeline}.redrive`, 'pipeline')
     topics: ['features', 'scored', ...tiers],
     groups: ['preprocessing', 'cascade-router', 'postprocessing', ...tiers.map((tier) => `cascade-router.${tier}`)],
   }

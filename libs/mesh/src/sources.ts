@@ -11,6 +11,7 @@ import {
 } from '@spillway/wire'
 import type { FailedRows } from './runner.ts'
 import type { Pipeline, PipelineInput } from './pipeline.ts'
+import type { LatePolicy } from './pipeline-schema.ts'
 
 /** A slice as rows: the good ones, in order, and those that could not be read. */
 export interface Decoded {
@@ -74,23 +75,30 @@ export class InputReader {
   }
 }
 
+/** Rows whose time was over before they were read, as after an outage, are answered as if they had no deadline. */
+function liftPassed(batch: Batch, nowMs: number): Batch {
+  const { deadlinesMs } = batch.meta
+  if (!deadlinesMs.some((deadlineMs) => deadlineMs <= nowMs)) return batch
+  return { ...batch, meta: { ...batch.meta, deadlinesMs: deadlinesMs.map((deadlineMs) => (deadlineMs <= nowMs ? Infinity : deadlineMs)) } }
+}
+
 /** Events of an input, as they came from outside. */
 export class EventSource implements Source {
   private readonly reader: InputReader
-  private readonly deadlineMs: number
+  private readonly deadline: Pipeline['deadline']
 
   constructor(pipeline: Pipeline, input: PipelineInput, stage: string) {
     this.reader = new InputReader(pipeline, input, stage)
-    this.deadlineMs = pipeline.deadlineMs
+    this.deadline = pipeline.deadline
   }
 
   decode(slice: Slice, nowMs: number): Decoded {
     const { batch, failures } = this.reader.read(slice.records, slice, nowMs)
-    if (this.deadlineMs !== Infinity) {
-      const { deadlinesMs, ingestTimesMs } = batch.meta
-      for (let row = 0; row < batch.rowCount; row++) deadlinesMs[row] = Math.min(deadlinesMs[row]!, ingestTimesMs[row]! + this.deadlineMs)
-    }
-    return { batch, failures, consumed: slice.records.count }
+    const { withinMs, late } = this.deadline
+    const { deadlinesMs, ingestTimesMs } = batch.meta
+    if (withinMs !== Infinity)
+      for (let row = 0; row < batch.rowCount; row++) deadlinesMs[row] = Math.min(deadlinesMs[row]!, ingestTimesMs[row]! + withinMs)
+    return { batch: late === 'wait' ? liftPassed(batch, nowMs) : batch, failures, consumed: slice.records.count }
   }
 }
 
@@ -99,14 +107,16 @@ export class FrameSource implements Source {
   private readonly stage: string
   private readonly schema: string
   private readonly maxRows: number
+  private readonly late: LatePolicy
 
-  constructor(options: { readonly stage: string; readonly schema: string; readonly maxRows: number }) {
+  constructor(options: { readonly stage: string; readonly schema: string; readonly maxRows: number; readonly late: LatePolicy }) {
     this.stage = options.stage
     this.schema = options.schema
     this.maxRows = options.maxRows
+    this.late = options.late
   }
 
-  decode(slice: Slice): Decoded {
+  decode(slice: Slice, nowMs: number): Decoded {
     const batches: Batch[] = []
     const failures: FailedRows[] = []
     let rows = 0
@@ -129,7 +139,8 @@ export class FrameSource implements Source {
       rows += batch.rowCount
       batches.push(batch)
     }
-    return { batch: batches.length === 0 ? emptyBatch : concatBatches(batches), failures, consumed }
+    const batch = batches.length === 0 ? emptyBatch : concatBatches(batches)
+    return { batch: this.late === 'wait' ? liftPassed(batch, nowMs) : batch, failures, consumed }
   }
 
   /** A frame that cannot be read is one letter: its bytes as they are. */

@@ -53,7 +53,16 @@ describe('a pipeline file', () => {
     expect(pipeline.features.vector.names).toEqual(['age', 'clicks'])
     expect(pipeline.modelsPath).toBe('/somewhere/models')
     expect(pipeline.deadLetterTopic).toBe('churn.dead-letters')
-    expect(pipeline.deadlineMs).toBe(Infinity)
+    expect(pipeline.deadline.withinMs).toBe(Infinity)
+  })
+
+  test.each([
+    ['', { withinMs: Infinity, late: 'degrade' }],
+    ['deadline: 2s\n', { withinMs: 2000, late: 'degrade' }],
+    ['deadline: { within: 2s, late: wait }\n', { withinMs: 2000, late: 'wait' }],
+    ['deadline: { late: refuse }\n', { withinMs: Infinity, late: 'refuse' }],
+  ])('%j gives a deadline', (line, deadline) => {
+    expect(parsePipeline(minimal + line, 'p.yaml').deadline).toEqual(deadline)
   })
 
   test.each<[string, string, RegExp]>([
@@ -71,6 +80,22 @@ describe('a pipeline file', () => {
     ],
     ['an unknown field in the vector', minimal.replace('[age, clicks]', '[age, clcks]'), /^p\.yaml:8: features\.vector.*clcks/],
     ['an unknown link', minimal + 'placement: { features: http }\n', /^p\.yaml:11: placement\.features: .*local/],
+    [
+      'order per key over a topic that escalated rows wait on',
+      minimal.replace(/tiers: .*/, 'tiers: [{ model: a, accept: { below: 0.1 } }, { model: b }]') +
+        'placement: { escalations: topic }\nordering: per-key\n',
+      /^p\.yaml:12: ordering: "per-key" cannot be kept.*make it "escalations: local"/,
+    ],
+    [
+      'a first tier that is to degrade',
+      minimal.replace(/tiers: .*/, 'tiers: [{ model: a, whenUnavailable: degrade }]'),
+      /^p\.yaml:\d+: cascade\.tiers\.0\.whenUnavailable: the first tier has no tier before it/,
+    ],
+    [
+      'a deadline that is neither',
+      minimal + 'deadline: { late: never }\n',
+      /^p\.yaml:11: deadline\.late: choose "degrade" .*"wait" .*"refuse"/,
+    ],
     [
       'escalation over gRPC',
       minimal + 'placement: { escalations: grpc }\n',
@@ -117,7 +142,7 @@ describe('a pipeline file', () => {
       /^p\.yaml:11: featureLog\.topic: topic "visits" is taken by inputs\.visits/,
     ],
     ['a feature log that is none', minimal + 'featureLog: yes please\n', /^p\.yaml:11: featureLog: write true, or settings/],
-    ['a bad duration', minimal + 'deadline: 5 minutes\n', /^p\.yaml:11: deadline: "5 minutes" is no duration/],
+    ['a bad duration', minimal + 'deadline: 5 minutes\n', /^p\.yaml:11: deadline\.within: "5 minutes" is no duration/],
     ['YAML that is none', 'pipeline: [', /^p\.yaml: not valid YAML: .*line 1/s],
     ['an empty file', '', /^p\.yaml: (the file|pipeline): /],
   ])('with %s is refused, naming line, path and what would be right', (_, source, message) => {

@@ -33,7 +33,7 @@ async function start(topic: 'events' | 'test.frames', process: Process, pipeline
   const input = topic === 'events' ? pipeline.inputs.get('events')! : undefined
   const source =
     input === undefined
-      ? new FrameSource({ stage: 'stage', schema: frame.schema, maxRows: 1000 })
+      ? new FrameSource({ stage: 'stage', schema: frame.schema, maxRows: 1000, late: pipeline.deadline.late })
       : new EventSource(pipeline, input, 'stage')
   segment = new Segment({
     plan: {

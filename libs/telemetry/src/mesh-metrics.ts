@@ -44,8 +44,10 @@ export interface MeshMetrics {
   tierRows(tier: string, reason: string, rows: number): void
   /** Rows that left as dead letters, by the stage that failed and the error's code. */
   deadLetters(stage: string, code: string, rows: number): void
-  /** Rows answered by a lower tier because the higher one was away or out of time. */
-  degraded(reason: string, rows: number): void
+  /** Rows answered by a lower tier because the higher one, `tier`, was away (`unavailable`) or out of time (`deadline`). */
+  degraded(tier: string, reason: 'unavailable' | 'deadline', rows: number): void
+  /** A tier's circuit breaker is in this state from now on. */
+  breaker(tier: string, state: 'closed' | 'open' | 'half-open'): void
   /** Vectors of synchronous calls that the feature log had no room for. */
   featureLogDropped(rows: number): void
   /** Ingest to prediction, ms, one a row. */
@@ -57,6 +59,7 @@ export interface MeshMetrics {
   status(): MeshStatus
 }
 
+const breakerStates = ['closed', 'open', 'half-open'] as const
 const stageBoundsS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 const endToEndBoundsS = [
   0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2,
@@ -77,6 +80,12 @@ export function createMeshMetrics(registry: Registry): MeshMetrics {
   const window = new LatencyWindow()
   const queues = watchedQueues(registry)
   const lags = groupLags(registry)
+  const breakers = new Gauge({
+    name: 'spillway_breaker_state',
+    help: "1 for the state that the circuit breaker of a tier's model is in.",
+    labelNames: ['tier', 'state'],
+    registers: [registry],
+  })
   return {
     eventsIn: (topic, rows) => counters.eventsIn.add(rows, topic),
     outputsOut: (sink, rows) => counters.outputsOut.add(rows, sink),
@@ -86,7 +95,11 @@ export function createMeshMetrics(registry: Registry): MeshMetrics {
     },
     tierRows: (tier, reason, rows) => counters.tierRows.add(rows, tier, reason),
     deadLetters: (stage, code, rows) => counters.deadLetters.add(rows, stage, code),
-    degraded: (reason, rows) => counters.degraded.add(rows, reason),
+    degraded: (tier, reason, rows) => counters.degraded.add(rows, tier, reason),
+    breaker: (tier, state) => {
+      counters.breakerChanges.add(1, tier, state)
+      for (const each of breakerStates) breakers.set({ tier, state: each }, each === state ? 1 : 0)
+    },
     featureLogDropped: (rows) => counters.featureLogDropped.inc(rows),
     observeLatencies: (latenciesMs) => {
       endToEndSeries.observeAll(latenciesMs, 0.001)
@@ -114,7 +127,8 @@ interface Counters {
   readonly stageRows: Counted<'stage'>
   readonly tierRows: Counted<'tier' | 'reason'>
   readonly deadLetters: Counted<'stage' | 'code'>
-  readonly degraded: Counted<'reason'>
+  readonly degraded: Counted<'tier' | 'reason'>
+  readonly breakerChanges: Counted<'tier' | 'state'>
   readonly featureLogDropped: Counter
 }
 
@@ -126,7 +140,12 @@ function makeCounters(registry: Registry): Counters {
     tierRows: new Counted(registry, 'spillway_tier_rows_total', 'Rows by tier and by the reason of its decision.', ['tier', 'reason']),
     deadLetters: new Counted(registry, 'spillway_dead_letters_total', 'Rows that became dead letters.', ['stage', 'code']),
     degraded: new Counted(registry, 'spillway_degraded_rows_total', 'Rows answered by a lower tier than they should have been.', [
+      'tier',
       'reason',
+    ]),
+    breakerChanges: new Counted(registry, 'spillway_breaker_changes_total', "Changes of a circuit breaker's state, by the state entered.", [
+      'tier',
+      'state',
     ]),
     featureLogDropped: new Counter({
       name: 'spillway_feature_log_dropped_rows_total',

@@ -12,7 +12,7 @@ describe('mesh metrics', () => {
     metrics.tierRows('0', 'accepted', 95)
     metrics.tierRows('0', 'escalated', 5)
     metrics.deadLetters('parse', 'INVALID_ARGUMENT', 1)
-    metrics.degraded('unavailable', 2)
+    metrics.degraded('heavy', 'unavailable', 2)
     metrics.observeLatencies(Float64Array.of(1, 4, 20_000))
     const unwatch = metrics.watchQueue('heavy', () => ({ depth: 7, oldestAgeMs: 1500 }))
     metrics.consumerLags('fraud.features', [{ topic: 'transactions', partition: 3, committedOffset: 40n, endOffset: 50n }])

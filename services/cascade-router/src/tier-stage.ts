@@ -19,18 +19,21 @@ import {
   withColumns,
 } from '@spillway/core'
 import { inSourceOrder } from '@spillway/mesh'
-import type { InferResponse, ModelClient } from '@spillway/serving'
+import type { InferResponse } from '@spillway/serving'
 import type { MeshMetrics } from '@spillway/telemetry'
+import { type GuardedModel, ModelUnavailable } from './guarded-model.ts'
 
 export interface TierStageOptions {
   readonly name: string
   readonly tier: TierDefinition
-  /** The model of the tier before, which answers where this one cannot in time; absent for the first. */
+  /** The model of the tier before, which answers where this one cannot; absent for the first. */
   readonly fallbackModel: string | undefined
-  readonly model: ModelClient
+  readonly model: GuardedModel
   /** Names and types as checked against the model's signature at start. */
   readonly input: { readonly tensor: string; readonly column: string }
   readonly score: { readonly tensor: string; readonly index: number }
+  /** Of the first tier, which has no lower answer to give: whether rows of streams that are out of time fail instead of being scored late. */
+  readonly refusesLate: boolean
   readonly clock: Clock
   readonly metrics: MeshMetrics
 }
@@ -40,9 +43,22 @@ const marginMs = 10
 const firstDelayMs = 50
 const maxDelayMs = 2000
 
+/** Why a row is not answered by this tier's model. */
+type Reason = 'deadline' | 'unavailable'
+
+/** A batch on its way through the tier: the rows that still wait for the model, and what became of the others. */
+interface Pass {
+  waiting: Batch
+  /** Places of the waiting rows in the batch that the stage was given. */
+  rows: ArrayLike<number>
+  readonly degraded: Batch[]
+  readonly failures: RowFailure[]
+}
+
 /**
  * One tier of a cascade: scores the rows, accepts what its policy lets it answer, and escalates the rest.
- * Where the model is away, rows without a deadline wait; a row with one is answered by the tier before when its time runs out, marked degraded.
+ * A row that is out of time is answered by the tier before, marked degraded. While the model is not called, calls are answered so at once,
+ * and streams where the file says so; otherwise rows wait. The first tier has no lower answer: it fails the rows of calls, and scores those of streams late.
  * Columns added: `score` FP64 [rows] (6 decimals), `model` and `model_version` BYTES [rows], `reason` UINT8 [rows] (see `reasons` in cascade).
  */
 export class TierStage implements Stage {
@@ -65,28 +81,43 @@ export class TierStage implements Stage {
   }
 
   async process(batch: Batch, context: StageContext): Promise<StageResult> {
-    const accepted: Batch[] = []
-    const failures: RowFailure[] = []
-    let waiting = batch
-    let rows: ArrayLike<number> = Array.from({ length: batch.rowCount }, (_, row) => row)
+    const { clock, fallbackModel, refusesLate } = this.options
+    const rows = Array.from({ length: batch.rowCount }, (_, row) => row)
+    const pass: Pass = { waiting: batch, rows, degraded: [], failures: [] }
+    const hasDeadlines = context.mode === 'request' || fallbackModel !== undefined || refusesLate
+    let neededMs = marginMs
     for (let delayMs = firstDelayMs; ; delayMs = Math.min(delayMs * 2, maxDelayMs)) {
-      const [late, inTime] = this.splitByDeadline(waiting)
-      if (late.length > 0) {
-        this.giveUp(waiting, late, rows, accepted, failures)
-        rows = inTime.map((row) => rows[row]!)
-        waiting = takeRows(waiting, inTime)
-      }
-      if (waiting.rowCount === 0) return this.result(accepted, undefined, failures)
-      const deadlineMs = earliestDeadlineMs(waiting.meta.deadlinesMs) - marginMs
+      if (hasDeadlines) this.giveUpLate(pass, neededMs)
+      if (pass.waiting.rowCount === 0) return this.result(pass, undefined)
+      const deadlineMs = hasDeadlines ? earliestDeadlineMs(pass.waiting.meta.deadlinesMs) - marginMs : Infinity
+      const startedMs = clock.nowMs()
       try {
-        const response = await this.infer(waiting, deadlineMs, context.signal)
-        return this.result(accepted, this.decide(waiting, response), failures)
+        const response = await this.infer(pass.waiting, deadlineMs, context.signal)
+        return this.result(pass, this.decide(pass.waiting, response))
       } catch (thrown) {
         const error = MeshError.from(thrown)
         if (!error.retryable || context.signal.aborted) throw error
-        await wait(Math.min(delayMs, Math.max(0, deadlineMs - this.options.clock.nowMs())), undefined, { signal: context.signal })
+        const nowMs = clock.nowMs()
+        if (error instanceof ModelUnavailable && this.answersAtOnce(context)) {
+          this.giveUp(
+            pass,
+            pass.waiting.meta.deadlinesMs.map(() => 1),
+            'unavailable',
+            error,
+          )
+          return this.result(pass, undefined)
+        }
+        // What has taken this long without an answer will not be answered in less.
+        neededMs = error.code === 'DEADLINE_EXCEEDED' ? Math.max(marginMs, nowMs - startedMs) : marginMs
+        const untilMs = error instanceof ModelUnavailable ? error.retryAtMs : nowMs + delayMs
+        await wait(Math.max(0, Math.min(untilMs, deadlineMs) - nowMs), undefined, { signal: context.signal })
       }
     }
+  }
+
+  /** Whether rows are given another answer, and not kept waiting, while the model is not called. */
+  private answersAtOnce({ mode }: StageContext): boolean {
+    return mode === 'request' || this.options.tier.whenUnavailable === 'degrade'
   }
 
   private infer(batch: Batch, deadlineMs: number, signal: AbortSignal): Promise<InferResponse> {
@@ -101,27 +132,31 @@ export class TierStage implements Stage {
     })
   }
 
-  /** Rows whose time is up, and the others. */
-  private splitByDeadline(batch: Batch): readonly [late: number[], inTime: number[]] {
-    const limitMs = this.options.clock.nowMs() + marginMs
-    const late: number[] = []
-    const inTime: number[] = []
-    batch.meta.deadlinesMs.forEach((deadlineMs, row) => (deadlineMs <= limitMs ? late : inTime).push(row))
-    return [late, inTime]
+  /** Gives up rows with no more than `neededMs` left. */
+  private giveUpLate(pass: Pass, neededMs: number): void {
+    const limitMs = this.options.clock.nowMs() + neededMs
+    const late = pass.waiting.meta.deadlinesMs.map((deadlineMs) => (deadlineMs <= limitMs ? 1 : 0))
+    if (!late.includes(1)) return
+    const { tier } = this.options
+    const error = new MeshError('DEADLINE_EXCEEDED', `model "${tier.model}" could not answer before the row's deadline`)
+    this.giveUp(pass, late, 'deadline', error)
   }
 
-  /** Rows out of time: the tier before has scored them, and its score is the answer; the first tier has none to give. */
-  private giveUp(batch: Batch, late: readonly number[], rows: ArrayLike<number>, accepted: Batch[], failures: RowFailure[]): void {
+  /** Rows marked 1: the tier before has scored them, and its score is the answer; the first tier has none to give. */
+  private giveUp(pass: Pass, marks: Float64Array, reason: Reason, error: MeshError): void {
     const { fallbackModel, metrics, tier } = this.options
-    if (fallbackModel === undefined) {
-      const error = new MeshError('DEADLINE_EXCEEDED', `model "${tier.model}" could not answer before the row's deadline`)
-      failures.push(...late.map((row) => ({ row: rows[row]!, error })))
-      return
+    const given: number[] = []
+    const kept: number[] = []
+    marks.forEach((mark, row) => (mark === 1 ? given : kept).push(row))
+    if (fallbackModel === undefined) pass.failures.push(...given.map((row) => ({ row: pass.rows[row]!, error })))
+    else {
+      const degraded = takeRows(pass.waiting, given)
+      metrics.degraded(tier.model, reason, degraded.rowCount)
+      metrics.tierRows(fallbackModel, 'degraded', degraded.rowCount)
+      pass.degraded.push(withColumns(degraded, [['reason', reasonColumn(new Uint8Array(degraded.rowCount).fill(DEGRADED))]]))
     }
-    const degraded = takeRows(batch, late)
-    metrics.degraded(tier.model, degraded.rowCount)
-    metrics.tierRows(fallbackModel, 'degraded', degraded.rowCount)
-    accepted.push(withColumns(degraded, [['reason', reasonColumn(new Uint8Array(degraded.rowCount).fill(DEGRADED))]]))
+    pass.rows = kept.map((row) => pass.rows[row]!)
+    pass.waiting = takeRows(pass.waiting, kept)
   }
 
   private decide(batch: Batch, response: InferResponse): { accepted: Batch; escalated: Batch } {
@@ -159,11 +194,7 @@ export class TierStage implements Stage {
     return Float64Array.from({ length: rowCount }, (_, row) => Number(data[row * width + score.index]))
   }
 
-  private result(
-    degraded: readonly Batch[],
-    decided: { accepted: Batch; escalated: Batch } | undefined,
-    failures: readonly RowFailure[],
-  ): StageResult {
+  private result({ degraded, failures }: Pass, decided: { accepted: Batch; escalated: Batch } | undefined): StageResult {
     const outputs = new Map<string, Batch>()
     const accepted = [...degraded, ...(decided === undefined ? [] : [decided.accepted])].filter((batch) => batch.rowCount > 0)
     if (accepted.length > 0) outputs.set('accepted', inSourceOrder(accepted))

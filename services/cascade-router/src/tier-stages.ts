@@ -3,6 +3,7 @@ import { type Clock, fitsType, MeshError, type Stage, typeText } from '@spillway
 import { type Pipeline, tierStage } from '@spillway/mesh'
 import type { ModelClient, ModelSignature } from '@spillway/serving'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
+import { GuardedModel } from './guarded-model.ts'
 import { TierStage } from './tier-stage.ts'
 
 export interface TierStagesOptions {
@@ -20,7 +21,7 @@ export interface TierStagesOptions {
  * @throws MeshError INVALID_ARGUMENT whose field is the tier's path in the file; the model client's own errors where a model cannot be had
  */
 export async function tierStages(options: TierStagesOptions): Promise<readonly Stage[]> {
-  const { pipeline, modelOf, clock, metrics } = options
+  const { pipeline, modelOf, clock, metrics, telemetry } = options
   const { tiers } = pipeline.cascade
   return Promise.all(
     tiers.map(async (tier, index) => {
@@ -30,9 +31,10 @@ export async function tierStages(options: TierStagesOptions): Promise<readonly S
         name: tierStage(index),
         tier,
         fallbackModel: tiers[index - 1]?.model,
-        model,
+        model: new GuardedModel({ model: tier.model, client: model, clock, metrics, logger: telemetry.logger }),
         input: check.input(),
         score: check.score(),
+        refusesLate: index === 0 && pipeline.deadline.late === 'refuse',
         clock,
         metrics,
       })

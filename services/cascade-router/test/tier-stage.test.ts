@@ -8,6 +8,7 @@ import {
   type Batch,
   column,
   type Component,
+  MeshError,
   rowMeta,
   type Stage,
   type StageContext,
@@ -19,16 +20,27 @@ import {
 } from '@spillway/core'
 import { parsePipeline, type Pipeline } from '@spillway/mesh'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
-import { inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
+import {
+  inferenceService,
+  type InferRequest,
+  type InferResponse,
+  LocalModelClient,
+  type ModelClient,
+  type ModelSignature,
+  ModelManager,
+  OipModelClient,
+} from '@spillway/serving'
 import { createMeshMetrics, createTelemetry } from '@spillway/telemetry'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { logistic, logisticModel, mlpModel, onnxModel, writeModel } from '../../../libs/serving/test/onnx-builder.ts'
+import { GuardedModel } from '../src/guarded-model.ts'
 import { TierStage, tierStages } from '../src/mod.ts'
 
 const telemetry = createTelemetry({ service: 'tier-test', logLevel: 'silent', otlp: false })
 const metrics = createMeshMetrics(telemetry.registry)
 const never = new AbortController().signal
 const stream: StageContext = { signal: never, mode: 'stream' }
+const request: StageContext = { signal: never, mode: 'request' }
 let repository: string
 let local: ModelClient
 let manager: ModelManager
@@ -74,12 +86,13 @@ afterAll(async () => {
 })
 
 /** A pipeline whose model takes the events' one number. */
-function pipelineWith(tiers: string): Pipeline {
-  return parsePipeline(`{ pipeline: test, inputs: { events: { fields: { x: number } } }, cascade: { tiers: [${tiers}] } }`, 'test.yaml')
+function pipelineWith(tiers: string, more = ''): Pipeline {
+  const source = `{ pipeline: test, inputs: { events: { fields: { x: number } } }, cascade: { tiers: [${tiers}] }${more} }`
+  return parsePipeline(source, 'test.yaml')
 }
 
-function stagesOf(tiers: string): Promise<readonly Stage[]> {
-  return tierStages({ pipeline: pipelineWith(tiers), modelOf: () => local, clock: systemClock, metrics, telemetry, signal: never })
+function stagesOf(tiers: string, more = ''): Promise<readonly Stage[]> {
+  return tierStages({ pipeline: pipelineWith(tiers, more), modelOf: () => local, clock: systemClock, metrics, telemetry, signal: never })
 }
 
 function features(xs: readonly number[]): Tensor {
@@ -155,9 +168,9 @@ describe('a tier', () => {
     }
   })
 
-  test('that is the first fails the rows whose deadline is over, and only those', async () => {
+  test('that is the first fails the rows of a call whose deadline is over, and only those', async () => {
     const [cheap] = await stagesOf(cascade)
-    const { outputs, failures } = await cheap!.process(rows([5, 6, 7], [Infinity, Date.now() - 1, Date.now() + 60_000]), stream)
+    const { outputs, failures } = await cheap!.process(rows([5, 6, 7], [Infinity, Date.now() - 1, Date.now() + 60_000]), request)
     expect(answers(outputs.get('accepted')).map(({ offset }) => offset)).toEqual([0, 2])
     expect(failures).toEqual([
       {
@@ -165,6 +178,26 @@ describe('a tier', () => {
         error: expect.objectContaining({ code: 'DEADLINE_EXCEEDED', message: expect.stringContaining('"cheap"') as string }) as Error,
       },
     ])
+  })
+})
+
+describe('rows of a stream that are late before the first tier', () => {
+  const late = (): Batch => rows([5, 0.3], [Date.now() - 1, Date.now() - 1])
+
+  test('are scored all the same, and those that it is not sure about are answered degraded by it', async () => {
+    const [cheap, heavy] = await stagesOf(cascade)
+    const { outputs, failures } = await cheap!.process(late(), stream)
+    expect(failures).toEqual([])
+    expect(answers(outputs.get('accepted')).map(({ reason }) => reason)).toEqual([2])
+    const final = await heavy!.process(outputs.get('escalated')!, stream)
+    expect(answers(final.outputs.get('accepted')).map(({ model, reason }) => [model, reason])).toEqual([['cheap', DEGRADED]])
+  })
+
+  test('fail where the file says refuse', async () => {
+    const [cheap] = await stagesOf(cascade, ', deadline: { within: 1s, late: refuse }')
+    const { outputs, failures } = await cheap!.process(late(), stream)
+    expect(outputs.size).toBe(0)
+    expect(failures.map(({ error }) => error.code)).toEqual(['DEADLINE_EXCEEDED', 'DEADLINE_EXCEEDED'])
   })
 })
 
@@ -176,20 +209,34 @@ async function closedPort(): Promise<number> {
   return port
 }
 
-async function remoteHeavy(port: number): Promise<TierStage> {
-  const model = new OipModelClient(new GrpcChannel({ address: `127.0.0.1:${port}`, telemetry }))
-  open.push(model)
-  await model.start(never)
+/** The second tier over the first, its model behind real gRPC. */
+async function remoteHeavy(port: number, whenUnavailable: 'wait' | 'degrade' = 'wait'): Promise<TierStage> {
+  const client = new OipModelClient(new GrpcChannel({ address: `127.0.0.1:${port}`, telemetry }))
+  open.push(client)
+  await client.start(never)
+  return heavyTier(client, { whenUnavailable })
+}
+
+function heavyTier(client: ModelClient, changes: { whenUnavailable?: 'wait' | 'degrade'; fallbackModel?: undefined } = {}): TierStage {
+  const { whenUnavailable = 'wait', ...others } = changes
   return new TierStage({
     name: 'tier-2',
-    tier: { model: 'heavy' },
+    tier: { model: 'heavy', whenUnavailable },
     fallbackModel: 'cheap',
-    model,
+    model: new GuardedModel({ model: 'heavy', client, clock: systemClock, metrics, logger: telemetry.logger }),
     input: { tensor: 'features', column: 'features' },
     score: { tensor: 'score', index: 0 },
+    refusesLate: false,
     clock: systemClock,
     metrics,
+    ...others,
   })
+}
+
+async function startHeavy(port: number): Promise<GrpcServer> {
+  const server = new GrpcServer({ port, telemetry, services: [inferenceService(manager)] })
+  await server.start()
+  return server
 }
 
 async function escalated(deadlinesMs: readonly number[]): Promise<Batch> {
@@ -225,9 +272,7 @@ describe('a tier whose model is away', () => {
     const answered = heavy.process(await escalated([Infinity, Date.now() + 200]), stream)
     const degradedBefore = metrics.status().degradedRows
     await expect.poll(() => metrics.status().degradedRows, { timeout: 5000 }).toBe(degradedBefore + 1)
-    const server = new GrpcServer({ port, telemetry, services: [inferenceService(manager)] })
-    open.unshift(server)
-    await server.start()
+    open.unshift(await startHeavy(port))
     const { outputs, failures } = await answered
     expect(failures).toEqual([])
     expect(answers(outputs.get('accepted')).map(({ offset, model, reason }) => [offset, model, reason])).toEqual([
@@ -242,6 +287,105 @@ describe('a tier whose model is away', () => {
     const waiting = heavy.process(await escalated([Infinity]), { signal: gone.signal, mode: 'stream' })
     gone.abort()
     await expect(waiting).rejects.toThrow()
+  })
+})
+
+describe('a tier whose model fails again and again', () => {
+  const far = (): number => Date.now() + 60_000
+  const state = async (): Promise<string | undefined> =>
+    /spillway_breaker_state\{tier="heavy",state="([a-z-]+)"\} 1/.exec(await telemetry.registry.metrics())?.[1]
+
+  /** Calls until the breaker opens; each is answered degraded, at its deadline. */
+  async function openBreaker(heavy: TierStage): Promise<void> {
+    for (let i = 0; i < 5 && (await state()) !== 'open'; i++) await heavy.process(await escalated([Date.now() + 200]), request)
+    expect(await state()).toBe('open')
+  }
+
+  test('is not called any more: calls are answered degraded at once; when it is back, it is probed and called again', async () => {
+    const port = await closedPort()
+    const heavy = await remoteHeavy(port)
+    await openBreaker(heavy)
+    const startedMs = Date.now()
+    const { outputs } = await heavy.process(await escalated([far(), far()]), request)
+    expect(Date.now() - startedMs).toBeLessThan(20_000)
+    expect(answers(outputs.get('accepted')).map(({ model, reason }) => [model, reason])).toEqual([
+      ['cheap', DEGRADED],
+      ['cheap', DEGRADED],
+    ])
+    expect(await telemetry.registry.metrics()).toMatch(/spillway_degraded_rows_total\{tier="heavy",reason="unavailable"\} [1-9]/)
+    open.unshift(await startHeavy(port))
+    await expect
+      .poll(async () => answers((await heavy.process(await escalated([far()]), request)).outputs.get('accepted'))[0]!.model, {
+        timeout: 20_000,
+      })
+      .toBe('heavy')
+    expect(await state()).toBe('closed')
+  })
+
+  test('fails the rows of a call where there is no tier before it', async () => {
+    const client = new OipModelClient(new GrpcChannel({ address: `127.0.0.1:${await closedPort()}`, telemetry }))
+    open.push(client)
+    const first = heavyTier(client, { fallbackModel: undefined })
+    const startedMs = Date.now()
+    const { failures } = await first.process(rows([0.3], [far()]), request)
+    expect(Date.now() - startedMs).toBeLessThan(20_000)
+    expect(failures).toEqual([{ row: 0, error: expect.objectContaining({ code: 'UNAVAILABLE' }) as Error }])
+  })
+
+  test('degrades the rows of a stream where the file says so, and keeps them waiting where it does not', async () => {
+    const port = await closedPort()
+    const degrading = await remoteHeavy(port, 'degrade')
+    const { outputs } = await degrading.process(await escalated([Infinity]), stream)
+    expect(answers(outputs.get('accepted')).map(({ reason }) => reason)).toEqual([DEGRADED])
+    const waiting = await remoteHeavy(port)
+    const answered = waiting.process(await escalated([Infinity]), stream)
+    await expect.poll(state, { timeout: 10_000 }).toBe('open')
+    open.unshift(await startHeavy(port))
+    expect(answers((await answered).outputs.get('accepted')).map(({ reason }) => reason)).toEqual([FINAL_TIER])
+  })
+})
+
+describe('a model that is too slow', () => {
+  /** Answers `delayMs` late, or when it is told that nobody waits. */
+  class SlowModel implements ModelClient {
+    calls = 0
+    delayMs = 300
+
+    signature(model: string, signal: AbortSignal): Promise<ModelSignature> {
+      return local.signature(model, signal)
+    }
+
+    async infer(asked: InferRequest): Promise<InferResponse> {
+      this.calls++
+      const leftMs = asked.deadlineMs - Date.now()
+      await new Promise((resolve) => setTimeout(resolve, Math.min(this.delayMs, leftMs)))
+      if (leftMs < this.delayMs) throw new MeshError('DEADLINE_EXCEEDED', 'too slow')
+      return local.infer({ ...asked, deadlineMs: Infinity })
+    }
+  }
+
+  test('is not asked once for each deadline in a slice: what it took too long for, it will not do in less', async () => {
+    const slow = new SlowModel()
+    const heavy = heavyTier(slow)
+    const nowMs = Date.now()
+    const batch = await escalated(Array.from({ length: 100 }, (_, row) => nowMs + 120 + row))
+    const { outputs } = await heavy.process(batch, stream)
+    expect(answers(outputs.get('accepted')).filter(({ reason }) => reason === DEGRADED)).toHaveLength(100)
+    expect(slow.calls).toBeLessThanOrEqual(3)
+  })
+
+  test('opens its breaker, and is not blamed by callers who gave it no time', async () => {
+    const slow = new SlowModel()
+    const heavy = heavyTier(slow)
+    for (let i = 0; i < 10; i++) await heavy.process(await escalated([Date.now() + 40]), request)
+    slow.delayMs = 0
+    const patient = await heavy.process(await escalated([Date.now() + 60_000]), request)
+    expect(answers(patient.outputs.get('accepted')).map(({ reason }) => reason)).toEqual([FINAL_TIER])
+    slow.delayMs = 300
+    for (let i = 0; i < 5; i++) await heavy.process(await escalated([Date.now() + 100]), request)
+    const calls = slow.calls
+    await heavy.process(await escalated([Date.now() + 100]), request)
+    expect(slow.calls).toBe(calls)
   })
 })
 
