@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { addBackfillCommand } from './commands/backfill.ts'
 import { addClientCommands } from './commands/client.ts'
 import { addDemoCommand } from './commands/demo.ts'
+import { addDlqCommands } from './commands/dlq.ts'
 import { addFeaturesCommands } from './commands/features.ts'
 import { addRunCommands } from './commands/run.ts'
 import { addValidateCommand } from './commands/validate.ts'
@@ -19,6 +20,7 @@ addValidateCommand(program)
 addClientCommands(program)
 addFeaturesCommands(program)
 addBackfillCommand(program)
+addDlqCommands(program)
 
 /** What its user can mend: a wrong file, option or address. */
 const userErrors: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'NOT_FOUND', 'PERMISSION_DENIED'])
