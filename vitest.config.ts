@@ -10,6 +10,7 @@ const broker = [
   'libs/features/test/redis-lookups.test.ts',
   'libs/features/test/redis-store.test.ts',
   'libs/features/test/redis-faults.test.ts',
+  'libs/mesh/test/poison-kafka.test.ts',
   'test/brokers/redis.test.ts',
   'test/chaos/chaos.test.ts',
   'test/chaos/unfenced.test.ts',

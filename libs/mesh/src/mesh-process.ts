@@ -22,6 +22,7 @@ import {
   type StageService,
 } from './graph.ts'
 import { GrpcRunner, meshService } from './grpc-link.ts'
+import { Isolation } from './isolation.ts'
 import type { Pipeline } from './pipeline.ts'
 import { RedriveHead } from './redrive-head.ts'
 import { type Exit, type Runner, StageRunner } from './runner.ts'
@@ -56,6 +57,7 @@ export class MeshProcess implements Component {
   private readonly frame: FrameInfo
   private readonly stages: ReadonlyMap<StageId, Stage>
   private readonly callLog: CallLog | undefined
+  private readonly isolation: Isolation
 
   /** @throws MeshError INVALID_ARGUMENT where a link needs a service whose address is not given */
   constructor(options: MeshProcessOptions) {
@@ -64,6 +66,7 @@ export class MeshProcess implements Component {
     this.hosted = hostedStages(graph, services)
     this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: '' }
     this.callLog = this.makeCallLog()
+    this.isolation = new Isolation({ logger: options.telemetry.logger })
     this.stages = new Map([...options.stages, ...this.ownStages()])
     this.segments = graph.segments.filter((plan) => services.has(plan.service)).map((plan) => this.segment(plan))
   }
@@ -184,6 +187,7 @@ export class MeshProcess implements Component {
       entries,
       sinks: this.sinks(),
       ...(histories && { histories }),
+      isolation: this.isolation,
       ...(takesLetters === true && { redrive: new RedriveHead({ plan, pipeline, graph, bus, entries, runnerOf }) }),
       telemetry,
       metrics,

@@ -16,6 +16,8 @@ export interface RedrivenRows {
   readonly failures: readonly FailedRows[]
   /** Absent where there are only failures. */
   readonly runner?: Runner
+  /** Where rows enter within the segment; absent where they enter at its head. */
+  readonly stage?: StageId
   /** Whether each row is answered; those of an input that only feeds histories are not. */
   readonly answers: boolean
 }
@@ -105,7 +107,8 @@ export class RedriveHead {
           `there is no segment "${headers[letterHeaders.segment] ?? ''}": give the letter's event to the pipeline's input instead`,
         )
       const entry = entryOf(letter, plan, this.options)
-      if (entry.kind === 'row') return { lane, batch: again(entry.batch, headers), failures: [], runner: runnerOf(entry.stage), answers }
+      if (entry.kind === 'row')
+        return { lane, batch: again(entry.batch, headers), failures: [], runner: runnerOf(entry.stage), stage: entry.stage, answers }
       if (entry.kind === 'event') return { lane, answers, ...this.event(letter, entry.input, partition, nowMs) }
       return { lane, answers, ...this.frame(letter, entry.topic, partition, nowMs) }
     } catch (thrown) {

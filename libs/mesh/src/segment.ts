@@ -1,9 +1,11 @@
 import { type Clock, type Component, MeshError, redrivenHeader, type StageContext } from '@spillway/core'
-import type { Bus, Lag, Outputs, Processor, ProcessorEvent, Slice, Write } from '@spillway/bus'
+import type { Attempt, Bus, Lag, Outputs, Processor, ProcessorEvent, Slice, Write } from '@spillway/bus'
 import type { HistoryStore } from '@spillway/features'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
 import type { FrameInfo } from '@spillway/wire'
+import { Guard } from './guard.ts'
 import { InputLanes } from './input-lanes.ts'
+import { Isolation } from './isolation.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { SegmentPlan } from './graph.ts'
 import type { RedriveHead } from './redrive-head.ts'
@@ -31,6 +33,8 @@ export interface SegmentOptions {
   readonly redrive?: RedriveHead
   /** Where the stages keep their histories, for a segment that reads events. */
   readonly histories?: HistoryStore
+  /** The process's, so that it tells its segments' rows apart; one of its own where absent. */
+  readonly isolation?: Isolation
   readonly telemetry: Telemetry
   readonly metrics: MeshMetrics
   readonly clock: Clock
@@ -46,6 +50,7 @@ export class Segment implements Component {
   private readonly processor: Processor
   private readonly lanes: InputLanes | undefined
   private readonly frame: FrameInfo
+  private readonly guard: Guard
   /** Letters of a partition's events and slices of that partition take turns: they write the same histories. */
   private readonly turns = new Turns()
   private lagTimer: NodeJS.Timeout | undefined
@@ -61,8 +66,10 @@ export class Segment implements Component {
     this.plan = plan
     this.options = options
     this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: plan.name }
+    const { logger } = options.telemetry
+    this.guard = new Guard(options.isolation ?? new Isolation({ logger }), logger)
     const readsEvents = plan.sources.some((source) => source.input !== undefined)
-    if (readsEvents) this.lanes = new InputLanes({ ...options, logger: options.telemetry.logger })
+    if (readsEvents) this.lanes = new InputLanes({ ...options, logger })
     const topics = [...plan.sources.map((source) => source.topic), ...(redrive === undefined ? [] : [redrive.topic])]
     this.processor = bus.process(
       {
@@ -76,7 +83,7 @@ export class Segment implements Component {
         ...(readsEvents && histories !== undefined ? { stamp: histories.identity } : {}),
         onEvent: (event) => this.onEvent(event),
       },
-      (slice, signal) => this.handle(slice, signal),
+      (slice, signal, attempt) => this.handle(slice, signal, attempt),
     )
   }
 
@@ -171,18 +178,18 @@ export class Segment implements Component {
     return { depth: this.taken.size, oldestAgeMs: oldestMs === undefined ? 0 : this.options.clock.nowMs() - oldestMs }
   }
 
-  private async handle(slice: Slice, signal: AbortSignal): Promise<Outputs> {
+  private async handle(slice: Slice, signal: AbortSignal, attempt: Attempt): Promise<Outputs> {
     this.taken.set(slice, this.options.clock.nowMs())
     try {
-      return await this.process(slice, signal)
+      return await this.process(slice, signal, attempt)
     } finally {
       this.taken.delete(slice)
     }
   }
 
-  private async process(slice: Slice, signal: AbortSignal): Promise<Outputs> {
+  private async process(slice: Slice, signal: AbortSignal, attempt: Attempt): Promise<Outputs> {
     const { metrics, clock, redrive } = this.options
-    if (redrive !== undefined && slice.topic === redrive.topic) return this.processLetters(slice, redrive, signal)
+    if (redrive !== undefined && slice.topic === redrive.topic) return this.processLetters(slice, redrive, signal, attempt)
     const entry = this.options.entries.get(slice.topic)
     if (entry === undefined)
       throw new MeshError('INTERNAL', `segment ${this.plan.name} was given a slice of ${slice.topic}, which it does not read`)
@@ -190,7 +197,9 @@ export class Segment implements Component {
     const { done, ...decoded } = this.lanes === undefined ? { ...decode(), done: undefined } : await this.lanes.take(slice, decode, signal)
     metrics.eventsIn(slice.topic, decoded.consumed)
     const context: StageContext = { signal, mode: 'stream' }
-    const run = await this.inTurn(`${slice.topic}/${slice.partition}`, () => entry.runner.run(decoded.batch, context))
+    const { stage } = this.plan.sources.find(({ topic }) => topic === slice.topic)!
+    const rows = { batch: decoded.batch, firstRow: 0, stage, runner: entry.runner }
+    const run = await this.inTurn(`${slice.topic}/${slice.partition}`, () => this.guard.run(rows, attempt, context))
     const result = mergeResults([run, { outputs: new Map(), failures: decoded.failures }])
     if (entry.answers) this.checkComplete(slice, decoded, result)
     const outputs = { writes: this.encode(slice.partition, result), consumed: decoded.consumed }
@@ -205,14 +214,17 @@ export class Segment implements Component {
   }
 
   /** Letters that were given back: as any slice, but that they wait for no other input, and hold none up. */
-  private async processLetters(slice: Slice, redrive: RedriveHead, signal: AbortSignal): Promise<Outputs> {
+  private async processLetters(slice: Slice, redrive: RedriveHead, signal: AbortSignal, attempt: Attempt): Promise<Outputs> {
     const { metrics, clock } = this.options
     await this.lanes?.whole(signal)
     const writes: Write[] = []
+    let firstRow = 0
     for (const rows of await redrive.read(slice, clock.nowMs(), signal)) {
-      const { lane, batch, runner, failures, answers } = rows
+      const { lane, batch, runner, stage = this.plan.sources[0]!.stage, failures, answers } = rows
       const context: StageContext = { signal, mode: 'stream' }
-      const run = runner === undefined ? noResult : await this.inTurn(lane, () => runner.run(batch, context))
+      const guarded = runner && { batch, firstRow, stage, runner }
+      const run = guarded === undefined ? noResult : await this.inTurn(lane, () => this.guard.run(guarded, attempt, context))
+      firstRow += batch.rowCount
       const result = mergeResults([run, { outputs: new Map(), failures }])
       if (answers) this.checkComplete(slice, rows, result)
       writes.push(...this.encode(slice.partition, result))
