@@ -56,10 +56,20 @@ export function meshService(lookup: RunnerLookup, frame: FrameInfo): GrpcService
         const runner = lookup(request.pipeline, request.stage, mode)
         const { batch, info } = fromInferRequest(request.frame)
         if (info.schema !== frame.schema) throw otherSchema(info)
-        return toResponse(await runner.run(batch, { signal: call.signal, mode }), frame)
+        const rows = mode === 'request' ? withCallDeadline(batch, call.deadlineMs) : batch
+        return toResponse(await runner.run(rows, { signal: call.signal, mode }), frame)
       }),
     },
   }
+}
+
+/** Time kept back for the way back over the link. */
+const hopMs = 5
+
+/** A call's deadline comes as the time that is left, whatever the clocks of the two machines say; the rows' own is by the other's clock. */
+function withCallDeadline(batch: Batch, deadlineMs: number): Batch {
+  if (deadlineMs === Infinity) return batch
+  return { ...batch, meta: { ...batch.meta, deadlinesMs: new Float64Array(batch.rowCount).fill(deadlineMs - hopMs) } }
 }
 
 function toResponse(result: RunResult, frame: FrameInfo): meshV1.ProcessResponse {

@@ -41,6 +41,8 @@ export class StageRunner implements Runner {
 
   async run(batch: Batch, context: StageContext): Promise<RunResult> {
     if (batch.rowCount === 0) return { outputs: new Map(), failures: [] }
+    // A call that is over: nothing more is begun for it.
+    if (context.signal.aborted) throw MeshError.from(context.signal.reason)
     const unfit = this.unfit(batch)
     if (unfit !== undefined)
       return { outputs: new Map(), failures: [{ stage: this.stage.name, batch, errors: new Array<MeshError>(batch.rowCount).fill(unfit) }] }

@@ -76,6 +76,7 @@ export class GrpcChannel implements Component {
     const { signal } = options
     return new Promise<Response>((resolve, reject) => {
       if (signal?.aborted === true) return reject(cancelled(signal))
+      if (options.deadlineMs !== undefined && options.deadlineMs <= Date.now()) return reject(tooLate(this.address))
       const { span, metadata } = this.#begin(method.path, options)
       let cancel: (() => void) | undefined
       const done = (error: ServiceError | null, response?: Response): void => {
@@ -157,6 +158,10 @@ function cancelled(signal: AbortSignal): MeshError {
   return signal.reason instanceof MeshError
     ? signal.reason
     : new MeshError('CANCELLED', 'the call was cancelled before it began', { cause: signal.reason })
+}
+
+function tooLate(address: string): MeshError {
+  return new MeshError('DEADLINE_EXCEEDED', `the deadline had passed before ${address} was called`)
 }
 
 function deadlineOf(options: CallOptions): { deadline?: number } {

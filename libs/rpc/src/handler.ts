@@ -63,12 +63,44 @@ function failed(error: unknown, telemetry: Telemetry, path: string, call: Server
   return status
 }
 
-export function bindUnary(rpc: UnaryRpc, path: string, telemetry: Telemetry): handleUnaryCall<never, unknown> {
+/** Takes a call in before anything of its request is read. @returns what to do when it has ended @throws MeshError what it is refused with */
+export type Admission = () => () => void
+
+/** How a method of a server is bound: `read` parses a request's bytes, which grpc-js hands on as they are. */
+export interface Binding {
+  readonly path: string
+  readonly read: (bytes: Buffer) => unknown
+  readonly admit: Admission | undefined
+  readonly telemetry: Telemetry
+}
+
+function request({ path, read }: Binding, bytes: Buffer): never {
+  try {
+    return read(bytes) as never
+  } catch (error) {
+    throw new MeshError('INVALID_ARGUMENT', `${path}: the request is not of the method's type: ${(error as Error).message}`, {
+      cause: error,
+    })
+  }
+}
+
+export function bindUnary(rpc: UnaryRpc, binding: Binding): handleUnaryCall<Buffer, unknown> {
+  const { path, admit, telemetry } = binding
   return (grpcCall, respond) => {
     const call = new ServerCall(grpcCall)
+    let release: (() => void) | undefined
+    try {
+      // Outside of the span: refusing has to be cheap.
+      release = admit?.()
+      if (call.deadlineMs <= Date.now()) throw new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
+    } catch (error) {
+      release?.()
+      call.end()
+      return respond(failed(error, telemetry, path, call, undefined))
+    }
     void inServerSpan(telemetry, path, call, async (span) => {
       try {
-        const response = await rpc.handle(grpcCall.request, call)
+        const response = await rpc.handle(request(binding, grpcCall.request), call)
         call.end()
         respond(null, response)
       } catch (error) {
@@ -76,6 +108,7 @@ export function bindUnary(rpc: UnaryRpc, path: string, telemetry: Telemetry): ha
         call.end()
         respond(status)
       } finally {
+        release?.()
         span?.end()
       }
     })
@@ -84,16 +117,16 @@ export function bindUnary(rpc: UnaryRpc, path: string, telemetry: Telemetry): ha
 
 export function bindServerStream(
   rpc: ServerStreamRpc,
-  path: string,
-  telemetry: Telemetry,
+  binding: Binding,
   streams: Set<ServerCall>,
-): handleServerStreamingCall<never, unknown> {
+): handleServerStreamingCall<Buffer, unknown> {
+  const { path, telemetry } = binding
   return (stream) => {
     const call = new ServerCall(stream)
     streams.add(call)
     void inServerSpan(telemetry, path, call, async (span) => {
       try {
-        await send(rpc.handle(stream.request, call), stream, call)
+        await send(rpc.handle(request(binding, stream.request), call), stream, call)
         if (call.aborted !== undefined) throw call.aborted
         call.end()
         stream.end()
@@ -110,7 +143,7 @@ export function bindServerStream(
   }
 }
 
-async function send(responses: AsyncIterable<unknown>, stream: ServerWritableStream<never, unknown>, call: ServerCall): Promise<void> {
+async function send(responses: AsyncIterable<unknown>, stream: ServerWritableStream<Buffer, unknown>, call: ServerCall): Promise<void> {
   for await (const response of responses) {
     if (call.aborted !== undefined) return
     // After a cancellation grpc-js never drains: the signal ends the wait, by throwing.

@@ -7,12 +7,14 @@ import type { Telemetry } from '@spillway/telemetry'
 import { descriptorSetFile } from '@spillway/wire'
 import { HealthImplementation } from 'grpc-health-check'
 import type { ServerCall } from './call.ts'
-import { bindServerStream, bindUnary, type RpcHandler } from './handler.ts'
+import { type Admission, bindServerStream, bindUnary, type Binding, type RpcHandler } from './handler.ts'
 
 /** A service and a handler for each of its methods, by the definition's names. */
 export interface GrpcService {
   readonly definition: ServiceDefinition
   readonly implementation: Readonly<Record<string, RpcHandler>>
+  /** For unary methods, by name: bounds what the server takes on. */
+  readonly admissions?: Readonly<Record<string, Admission>>
 }
 
 export interface GrpcServerOptions {
@@ -28,7 +30,7 @@ export interface GrpcServerOptions {
   readonly drainTimeoutMs?: number
 }
 
-type GrpcHandler = handleUnaryCall<never, unknown> | handleServerStreamingCall<never, unknown>
+type GrpcHandler = handleUnaryCall<Buffer, unknown> | handleServerStreamingCall<Buffer, unknown>
 
 /** A gRPC server with health (grpc.health.v1) and reflection (v1 and v1alpha). It listens from `start` on, and is SERVING once `setServing(true)` says so. */
 export class GrpcServer implements Component {
@@ -59,17 +61,22 @@ export class GrpcServer implements Component {
     this.setServing(false)
   }
 
-  #add({ definition, implementation }: GrpcService): void {
+  #add({ definition, implementation, admissions = {} }: GrpcService): void {
     const handlers: Record<string, GrpcHandler> = {}
+    const unread: Record<string, ServiceDefinition[string]> = {}
     for (const [name, method] of Object.entries(definition)) {
       const rpc = implementation[name]
       if (rpc === undefined) throw new MeshError('INTERNAL', `no handler for ${method.path}`)
-      handlers[name] =
-        rpc.kind === 'unary'
-          ? bindUnary(rpc, method.path, this.#options.telemetry)
-          : bindServerStream(rpc, method.path, this.#options.telemetry, this.#streams)
+      const binding: Binding = {
+        path: method.path,
+        read: method.requestDeserialize,
+        admit: admissions[name],
+        telemetry: this.#options.telemetry,
+      }
+      handlers[name] = rpc.kind === 'unary' ? bindUnary(rpc, binding) : bindServerStream(rpc, binding, this.#streams)
+      unread[name] = { ...method, requestDeserialize: (bytes: Buffer) => bytes }
     }
-    this.#server.addService(definition, handlers as Parameters<Server['addService']>[1])
+    this.#server.addService(unread, handlers as Parameters<Server['addService']>[1])
   }
 
   /** The port that it listens on, once started. */

@@ -8,7 +8,7 @@ import { createTelemetry, currentTraceParent, type OwnedTelemetry } from '@spill
 import { descriptorSetFile, inference, predictionV1 } from '@spillway/wire'
 import { protoPath } from 'grpc-health-check'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { GrpcChannel, GrpcServer, type RpcCall, serverStreamHandler, unaryHandler } from '../src/mod.ts'
+import { type Admission, GrpcChannel, GrpcServer, type RpcCall, serverStreamHandler, unaryHandler } from '../src/mod.ts'
 
 type PredictRequest = predictionV1.PredictRequest
 type PredictResponse = predictionV1.PredictResponse
@@ -42,6 +42,7 @@ interface Handlers {
   readonly predict?: (request: PredictRequest, call: RpcCall) => Promise<PredictResponse>
   readonly subscribe?: (request: SubscribeRequest, call: RpcCall) => AsyncIterable<SubscribeResponse>
   readonly port?: number
+  readonly admit?: Admission
 }
 
 function unused(): never {
@@ -61,6 +62,7 @@ async function startServer(handlers: Handlers): Promise<GrpcServer> {
           subscribe: serverStreamHandler(handlers.subscribe ?? unused),
           publish: unaryHandler(unused),
         },
+        ...(handlers.admit && { admissions: { predict: handlers.admit } }),
       },
     ],
   })
@@ -112,6 +114,42 @@ describe('a unary call', () => {
     const error = await rejection(channel.unary(predict, request))
     expect(error).toMatchObject({ code: 'INTERNAL', field: undefined })
     expect(error.message).not.toContain('secret')
+  })
+
+  test('is refused before its request is read, and gives its place back when it has ended', async () => {
+    const held: string[] = []
+    let room = false
+    let handled = 0
+    const { channel } = await pair({
+      admit: () => {
+        if (!room) throw new MeshError('RESOURCE_EXHAUSTED', 'full')
+        held.push('taken')
+        return () => held.push('given back')
+      },
+      predict: async () => {
+        handled++
+        return { results: [] }
+      },
+    })
+    const garbled = { ...predict, requestSerialize: () => Buffer.from([0xff, 0xff, 0xff]) }
+    expect(await rejection(channel.unary(garbled, request))).toMatchObject({ code: 'RESOURCE_EXHAUSTED', message: 'full' })
+    room = true
+    expect(await rejection(channel.unary(garbled, request))).toMatchObject({ code: 'INVALID_ARGUMENT' })
+    expect([held, handled]).toEqual([['taken', 'given back'], 0])
+    await channel.unary(predict, request)
+    expect([held.length, handled]).toEqual([4, 1])
+  })
+
+  test('is not sent once its deadline is over', async () => {
+    let handled = 0
+    const { channel } = await pair({
+      predict: async () => {
+        handled++
+        return { results: [] }
+      },
+    })
+    expect(await rejection(channel.unary(predict, request, { deadlineMs: Date.now() - 1 }))).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
+    expect(handled).toBe(0)
   })
 
   test('carries the deadline, and fires the signal of a handler that runs past it', async () => {

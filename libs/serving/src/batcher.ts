@@ -13,6 +13,9 @@ export interface BatcherOptions {
   readonly clock?: Clock
 }
 
+/** Of the latest run in the mean of what runs take. */
+const runWeight = 0.2
+
 /** setTimeout's limit. */
 const maxTimerMs = 0x7fffffff
 
@@ -34,6 +37,8 @@ export class DynamicBatcher {
   /** Pieces in the queue whose request is settled: skipped when taken, swept when they are the most. */
   #deadPieces = 0
   #running = 0
+  /** What a run takes: of the last few, the later the more. */
+  #runMs = 0
   #pumpScheduled = false
   #delay: NodeJS.Timeout | undefined
   #draining = false
@@ -51,7 +56,7 @@ export class DynamicBatcher {
 
   /**
    * Runs the rows, which fit the backend's signature, with whatever else waits.
-   * @throws MeshError RESOURCE_EXHAUSTED where the queue is full, DEADLINE_EXCEEDED where the deadline (ms since the epoch) passes first,
+   * @throws MeshError RESOURCE_EXHAUSTED where the queue is full, DEADLINE_EXCEEDED where the deadline (ms since the epoch) passes first or would,
    * CANCELLED when the signal fires; else what the backend says of this request.
    */
   infer(inputs: Tensors, rowCount: number, deadlineMs: number, signal: AbortSignal): Promise<Tensors> {
@@ -71,7 +76,20 @@ export class DynamicBatcher {
         'RESOURCE_EXHAUSTED',
         `the model's queue is full: ${this.#queuedRows} of ${this.#maxQueueRows} rows wait; send less or later`,
       )
+    const waitMs = this.#expectedMs(rowCount)
+    if (waitMs > deadlineMs - this.#clock.nowMs())
+      return new MeshError(
+        'DEADLINE_EXCEEDED',
+        `${this.#queuedRows} rows wait before it: the model would need about ${Math.ceil(waitMs)} ms`,
+      )
     return undefined
+  }
+
+  /** How long a request of so many rows would take now, by what runs took of late; 0 where none would stand before it. */
+  #expectedMs(rowCount: number): number {
+    if (this.#queuedRows === 0 && this.#running < this.#backend.concurrency) return 0
+    const runs = Math.ceil((this.#queuedRows + rowCount) / this.#maxBatchRows)
+    return (runs / this.#backend.concurrency) * this.#runMs
   }
 
   #counted(error: MeshError, rowCount: number): MeshError {
@@ -221,7 +239,9 @@ export class DynamicBatcher {
       const inputs = batch.length === 1 ? batch[0]!.inputs : concatInputs(batch, this.#backend.signature.inputs.keys())
       const startedMs = performance.now()
       const outputs = await this.#backend.run(inputs, this.#never)
-      this.#metrics.batch(rowsOf(batch), performance.now() - startedMs)
+      const tookMs = performance.now() - startedMs
+      this.#runMs += (tookMs - this.#runMs) * runWeight
+      this.#metrics.batch(rowsOf(batch), tookMs)
       this.#deliver(batch, outputs)
     } catch (thrown) {
       const error = MeshError.from(thrown, 'INTERNAL')

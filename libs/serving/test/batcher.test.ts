@@ -146,6 +146,30 @@ test('a request whose deadline has passed is not run', async () => {
   expect(backend.runs).toEqual([1, 1])
 })
 
+test('a request that would wait past its deadline is refused at once, and taken where nothing stands before it', async () => {
+  const backend = new GatedBackend()
+  const batcher = new DynamicBatcher(backend, metrics(), { maxBatchRows: 1 })
+  backend.close()
+  const slow = batcher.infer(rows(0), 1, Infinity, never)
+  await started(backend)
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  backend.open()
+  await slow
+  // Runs are now known to take some 40 ms.
+  backend.close()
+  const before = [1, 2, 3, 4].map((i) => batcher.infer(rows(i), 1, Infinity, never))
+  await vi.waitFor(() => expect(backend.runs).toHaveLength(2), { interval: 1 })
+  const askedMs = performance.now()
+  const hopeless = await refusal(batcher.infer(rows(5), 1, Date.now() + 100, never))
+  expect(hopeless).toMatchObject({ code: 'DEADLINE_EXCEEDED', message: expect.stringContaining('3 rows wait before it') as string })
+  expect(performance.now() - askedMs).toBeLessThan(90)
+  const patient = batcher.infer(rows(6), 1, Date.now() + 60_000, never)
+  backend.open()
+  await Promise.all(before)
+  expect(answer(await patient)).toEqual([12])
+  expect(answer(await batcher.infer(rows(7), 1, Date.now() + 50, never))).toEqual([14])
+})
+
 test('a request is answered at its deadline though the backend is stuck', async () => {
   const backend = new GatedBackend()
   backend.close()

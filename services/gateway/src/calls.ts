@@ -6,6 +6,8 @@ import type { Catalog } from './catalog.ts'
 export interface CallLimits {
   /** Predict and publish calls in flight; beyond it RESOURCE_EXHAUSTED. */
   readonly maxCallsInFlight: number
+  /** Events of calls in flight; beyond it RESOURCE_EXHAUSTED, unless no other is. */
+  readonly maxRowsInFlight: number
   readonly maxEventsPerCall: number
   /** For a caller that sets no deadline. */
   readonly defaultTimeoutMs: number
@@ -30,14 +32,18 @@ const noKey = new Uint8Array(0)
 /** What is kept of a caller's time for the way back, so that a degraded answer still arrives in time: a tenth, at most this. */
 const longestReserveMs = 25
 
-/** Predict and publish, whichever protocol asks. */
+/** Predict and publish, whichever protocol asks: it first asks for a place with `admit`. */
 export class Calls {
   readonly #catalog: Catalog
   readonly #bus: Bus
   readonly #limits: CallLimits
+  readonly #refused: (reason: 'calls' | 'rows') => void
   #inFlight = 0
+  #rowsInFlight = 0
 
-  constructor(catalog: Catalog, bus: Bus, limits: CallLimits) {
+  /** @param refused is told of each call that there was no room for */
+  constructor(catalog: Catalog, bus: Bus, limits: CallLimits, refused: (reason: 'calls' | 'rows') => void) {
+    this.#refused = refused
     this.#catalog = catalog
     this.#bus = bus
     this.#limits = limits
@@ -45,6 +51,24 @@ export class Calls {
 
   get inFlight(): number {
     return this.#inFlight
+  }
+
+  get rowsInFlight(): number {
+    return this.#rowsInFlight
+  }
+
+  /** Takes a place for a call, before anything of it is read. @returns gives it back, once @throws MeshError RESOURCE_EXHAUSTED */
+  readonly admit = (): (() => void) => {
+    if (this.#inFlight >= this.#limits.maxCallsInFlight) {
+      this.#refused('calls')
+      throw new MeshError('RESOURCE_EXHAUSTED', `${this.#inFlight} calls are in flight already: try again later`)
+    }
+    this.#inFlight++
+    let held = true
+    return () => {
+      if (held) this.#inFlight--
+      held = false
+    }
   }
 
   /** @throws MeshError NOT_FOUND, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, CANCELLED, or what the pipeline throws for the whole call. */
@@ -56,7 +80,9 @@ export class Calls {
     const leftMs = input.deadlineMs === Infinity ? this.#limits.defaultTimeoutMs : input.deadlineMs - nowMs
     if (leftMs <= 0) throw new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
     const deadlineMs = nowMs + leftMs - Math.min(longestReserveMs, leftMs / 10)
-    return this.#limited(() => withinDeadline(input.signal, leftMs, (signal) => pipeline.predict(events, { ...input, signal, deadlineMs })))
+    return this.#limited(events.length, () =>
+      withinDeadline(input.signal, leftMs, (signal) => pipeline.predict(events, { ...input, signal, deadlineMs })),
+    )
   }
 
   /** Resolves when the events are durable. @throws MeshError NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE */
@@ -65,7 +91,7 @@ export class Calls {
     this.#assertCount(events.length)
     if (events.length === 0) return []
     const keys = events.map((event) => reader.keyOf(topic, event.value) ?? event.key ?? noKey)
-    return this.#limited(() =>
+    return this.#limited(events.length, () =>
       this.#bus.publish(topic, {
         count: events.length,
         ...(keys.some((key) => key.length > 0) ? { keys: bytesColumn(keys) } : {}),
@@ -83,14 +109,16 @@ export class Calls {
       })
   }
 
-  async #limited<T>(run: () => Promise<T>): Promise<T> {
-    if (this.#inFlight >= this.#limits.maxCallsInFlight)
-      throw new MeshError('RESOURCE_EXHAUSTED', `${this.#inFlight} calls are in flight already: try again later`)
-    this.#inFlight++
+  async #limited<T>(rows: number, run: () => Promise<T>): Promise<T> {
+    if (this.#rowsInFlight > 0 && this.#rowsInFlight + rows > this.#limits.maxRowsInFlight) {
+      this.#refused('rows')
+      throw new MeshError('RESOURCE_EXHAUSTED', `${this.#rowsInFlight} events are in flight already: send fewer, or later`)
+    }
+    this.#rowsInFlight += rows
     try {
       return await run()
     } finally {
-      this.#inFlight--
+      this.#rowsInFlight -= rows
     }
   }
 }

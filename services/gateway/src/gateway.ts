@@ -3,8 +3,8 @@ import type { Component } from '@spillway/core'
 import type { GatewayPipeline } from '@spillway/mesh'
 import { GrpcServer } from '@spillway/rpc'
 import { HttpListener, type Readiness, type Telemetry } from '@spillway/telemetry'
-import { Gauge } from 'prom-client'
-import { Calls } from './calls.ts'
+import { Counter, Gauge } from 'prom-client'
+import { type CallLimits, Calls } from './calls.ts'
 import { Catalog } from './catalog.ts'
 import { deadLetterRoutes } from './dead-letter-routes.ts'
 import { eventStreamRoutes } from './event-stream.ts'
@@ -31,6 +31,8 @@ export interface GatewayOptions {
   readonly maxBodyBytes?: number
   /** Predict and publish calls in flight; beyond it 429, RESOURCE_EXHAUSTED. Default 512. */
   readonly maxCallsInFlight?: number
+  /** Events of those calls; beyond it 429, RESOURCE_EXHAUSTED. Default 20,000. */
+  readonly maxRowsInFlight?: number
   /** Default 10,000. */
   readonly maxEventsPerCall?: number
   /** Default 256. */
@@ -56,11 +58,13 @@ export class Gateway implements Component {
     this.#options = options
     const { bus, telemetry, maxBodyBytes = 4 * 1024 * 1024 } = options
     const catalog = new Catalog(options.pipelines)
-    const calls = new Calls(catalog, bus, {
+    const limits: CallLimits = {
       maxCallsInFlight: options.maxCallsInFlight ?? 512,
+      maxRowsInFlight: options.maxRowsInFlight ?? 20_000,
       maxEventsPerCall: options.maxEventsPerCall ?? 10_000,
       defaultTimeoutMs: options.defaultTimeoutMs ?? 10_000,
-    })
+    }
+    const calls = new Calls(catalog, bus, limits, refusals(telemetry))
     const subscriptions = new Subscriptions(catalog, bus, options.maxSubscriptions ?? 256)
     const closing = this.#closing.signal
     const app = createHttpApp({ telemetry, maxBodyBytes, closing, ready: () => this.#readiness() })
@@ -121,10 +125,21 @@ export class Gateway implements Component {
   }
 }
 
+function refusals({ registry }: Telemetry): (reason: 'calls' | 'rows') => void {
+  const counter = new Counter({
+    name: 'spillway_gateway_refused_calls_total',
+    help: 'Predict and publish calls that there was no room for, by what was full: calls or rows in flight.',
+    labelNames: ['reason'],
+    registers: [registry],
+  })
+  return (reason) => counter.inc({ reason })
+}
+
 function registerGauges({ registry }: Telemetry, calls: Calls, subscriptions: Subscriptions): void {
   const gauge = (name: string, help: string, read: () => number): void => {
     const made: Gauge = new Gauge({ name, help, registers: [registry], collect: () => made.set(read()) })
   }
   gauge('spillway_gateway_calls_in_flight', 'Predict and publish calls in flight, HTTP and gRPC.', () => calls.inFlight)
+  gauge('spillway_gateway_rows_in_flight', 'Events of predict and publish calls in flight, HTTP and gRPC.', () => calls.rowsInFlight)
   gauge('spillway_gateway_subscriptions', 'Open subscriptions, HTTP and gRPC.', () => subscriptions.count)
 }

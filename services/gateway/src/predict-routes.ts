@@ -5,7 +5,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Calls } from './calls.ts'
 import { errorBody, errorStatus } from './http-errors.ts'
 import { elementSlices, lineSlices, memberSlices, parseJson } from './json-slices.ts'
-import { bodyBytes, clientSignal, deadlineMs, mediaType, traced, unsupported } from './request.ts'
+import { admitted, bodyBytes, clientSignal, deadlineMs, mediaType, traced, unsupported } from './request.ts'
 
 interface PredictBody {
   readonly events: readonly Uint8Array[]
@@ -15,7 +15,7 @@ interface PredictBody {
 
 /** `POST /v1/pipelines/{name}:predict`. */
 export function predictRoutes(app: FastifyInstance, calls: Calls, telemetry: Telemetry): void {
-  app.post<{ Params: { name: string } }>('/v1/pipelines/:name(^[^:]+)::predict', (request, reply) =>
+  app.post<{ Params: { name: string } }>('/v1/pipelines/:name(^[^:]+)::predict', admitted(calls.admit), (request, reply) =>
     traced(telemetry, request, reply, async () => {
       const { events, single } = readBody(request)
       const results = await calls.predict(request.params.name, events, {

@@ -1,7 +1,7 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { MeshError } from '@spillway/core'
 import { currentTraceParent, type Telemetry, withRemoteParent } from '@spillway/telemetry'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import { errorStatus, RequestError } from './http-errors.ts'
 
 /** The media type without parameters, in lower case; '' where the request names none. @throws RequestError 415 for a compressed body. */
@@ -43,6 +43,16 @@ export function deadlineMs(request: FastifyRequest): number {
 
 function badTimeout(header: string, value: unknown, expected: string): MeshError {
   return new MeshError('INVALID_ARGUMENT', `"${String(value)}" is no timeout: write ${expected}`, { field: header })
+}
+
+/** A route option: takes a place for the call before its body is read, and gives it back when the answer is written or the client gone. */
+export function admitted(admit: () => () => void): { onRequest: onRequestHookHandler } {
+  return {
+    onRequest: (_request, reply, done) => {
+      reply.raw.once('close', admit())
+      done()
+    },
+  }
 }
 
 /** Fires when the client goes away before its answer is written. */

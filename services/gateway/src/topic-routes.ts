@@ -6,7 +6,7 @@ import type { Calls, NewEvent } from './calls.ts'
 import type { Catalog } from './catalog.ts'
 import { binaryCloudEvent, isBinaryCloudEvent, structuredCloudEvent } from './cloud-events.ts'
 import { elementSlices, lineSlices, parseJson } from './json-slices.ts'
-import { bodyBytes, mediaType, traced, traceHeaders, unsupported } from './request.ts'
+import { admitted, bodyBytes, mediaType, traced, traceHeaders, unsupported } from './request.ts'
 
 const taken = ['application/json', 'application/x-ndjson', 'application/cloudevents+json', 'application/cloudevents-batch+json']
 const jsonHeaders = { 'content-type': 'application/json' }
@@ -30,15 +30,18 @@ export function topicRoutes(app: FastifyInstance, { catalog, bus, calls, telemet
     return { topics: topics.map(({ name, partitions }) => ({ name, partitions, input: catalog.isInput(name) })) }
   })
 
-  app.post<{ Params: { topic: string }; Querystring: { key?: string | string[] } }>('/v1/topics/:topic/events', (request, reply) =>
-    traced(telemetry, request, reply, async () => {
-      catalog.reader(request.params.topic)
-      const key = recordKey(request)
-      const events = readEvents(request).map((event) => (key === undefined ? event : { ...event, key }))
-      const positions = await calls.publish(request.params.topic, events, traceHeaders(request))
-      // Offsets are 64 bits wide: text, as in the JSON mapping of Protocol Buffers.
-      return { positions: positions.map(({ partition, offset }) => ({ partition, offset: offset.toString() })) }
-    }),
+  app.post<{ Params: { topic: string }; Querystring: { key?: string | string[] } }>(
+    '/v1/topics/:topic/events',
+    admitted(calls.admit),
+    (request, reply) =>
+      traced(telemetry, request, reply, async () => {
+        catalog.reader(request.params.topic)
+        const key = recordKey(request)
+        const events = readEvents(request).map((event) => (key === undefined ? event : { ...event, key }))
+        const positions = await calls.publish(request.params.topic, events, traceHeaders(request))
+        // Offsets are 64 bits wide: text, as in the JSON mapping of Protocol Buffers.
+        return { positions: positions.map(({ partition, offset }) => ({ partition, offset: offset.toString() })) }
+      }),
   )
 }
 

@@ -78,10 +78,32 @@ it('tells the pipeline when the client is gone, and refuses what is too much', a
   await until(() => pipeline.calls.length === 1)
   const refused = await post(`${url}/v1/pipelines/fraud:predict`, '{"event":{"amount":1}}')
   expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '1'])
+  // Before it is read: what is wrong with it does not matter.
+  const unread = await Promise.all([
+    post(`${url}/v1/pipelines/fraud:predict`, '{"event'),
+    post(`${url}/v1/topics/unknown/events`, '{"event'),
+    post(`${url}/v1/pipelines/fraud:predict`, 'x'.repeat(100), { 'content-type': 'text/plain' }),
+  ])
+  expect(unread.map(({ status }) => status)).toEqual([429, 429, 429])
+  expect(await metric('spillway_gateway_refused_calls_total{reason="calls"}')).toBe(4)
   client.abort()
   await until(() => pipeline.calls[0]!.signal.aborted)
   await until(async () => (await metric('spillway_gateway_calls_in_flight')) === 0)
   expect((await post(`${url}/v1/pipelines/fraud:predict`, '{"event":{"amount":1}}')).status).toBe(200)
+})
+
+it('bounds the events in flight, and takes a call that is too large for it where no other is', async () => {
+  const { url, pipeline, metric } = await startGateway({ maxRowsInFlight: 3 })
+  const predict = (events: readonly object[], timeoutMs = 10_000): Promise<Response> =>
+    post(`${url}/v1/pipelines/fraud:predict`, JSON.stringify({ events }), { 'x-spillway-timeout-ms': String(timeoutMs) })
+  const amounts = (count: number): readonly object[] => Array.from({ length: count }, () => ({ amount: 1 }))
+  expect((await predict(amounts(5))).status).toBe(200)
+  const waiting = predict([{ wait: 1 }, { wait: 1 }], 2000)
+  await until(() => pipeline.calls.length === 2)
+  expect([(await predict(amounts(1))).status, (await predict(amounts(2))).status]).toEqual([200, 429])
+  expect(await metric('spillway_gateway_refused_calls_total{reason="rows"}')).toBe(1)
+  expect((await waiting).status).toBe(504)
+  expect((await predict(amounts(5))).status).toBe(200)
 })
 
 it('says what it serves', async () => {
