@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import kafkajs from 'kafkajs'
@@ -122,6 +124,38 @@ else
       }, 'the one that is left to finish')
       await second.drain()
       await expectExactly(output, sent)
+    })
+
+    test('a process paused past its session that wakes with a slice in hand: its commit fails and says so, nothing of it is seen', async () => {
+      const [input, output] = await topics('zombie')
+      await fill(bus, input, partitions, 100)
+      const gate = join(mkdtempSync(join(tmpdir(), 'zombie-')), 'gate')
+      const args = [brokers.join(','), 'zombie', input, output, gate]
+      const child = spawn(process.execPath, [join(import.meta.dirname, 'kafka-zombie.ts'), ...args], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      ends.push(async () => child.kill('SIGKILL'))
+      const lines: string[] = []
+      createInterface(child.stdout).on('line', (line) => lines.push(line))
+      await until(() => lines.includes('holding'), 'the zombie to have a slice')
+      child.kill('SIGSTOP')
+      const next = await processor(await startBus(), input, 'zombie', copyTo(output))
+      const all = async (count: bigint): Promise<void> =>
+        until(async () => {
+          const lags = await next.lags()
+          return lags.length === partitions && lags.every(({ committedOffset }) => committedOffset === count)
+        }, 'the next owner to finish')
+      await all(100n)
+      writeFileSync(gate, '')
+      child.kill('SIGCONT')
+      await until(() => lines.some((line) => line.includes('nothing of this slice was committed')), 'the zombie to fail')
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+      await fill(bus, input, partitions, 10, 100)
+      await all(110n)
+      expect(lines.find((line) => line.includes('nothing of this slice was committed'))).toContain('"code":"ABORTED"')
+      expect((await readAll(bus, output)).filter(({ headers }) => headers?.['by'] === 'zombie')).toEqual([])
+      await expectExactly(output, 110)
     })
 
     test('fenced by another producer with its transactional id: joins anew, each record once', async () => {

@@ -312,6 +312,8 @@ export class PartitionWorker implements FetchSource {
   async #failed(thrown: unknown, attempt: number): Promise<void> {
     const { topic, partition } = this
     if (isFenced(thrown)) {
+      const error = new MeshError('ABORTED', 'another has taken the partition over: nothing of this slice was committed', { cause: thrown })
+      this.#options.onEvent({ kind: 'retrying', topic, partition, attempt, delayMs: brokerBackoffLimitMs, error })
       this.#options.onFenced(thrown)
       await pause(brokerBackoffLimitMs, this.#finish.signal)
       return
