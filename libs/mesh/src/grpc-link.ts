@@ -63,13 +63,14 @@ export function meshService(lookup: RunnerLookup, frame: FrameInfo): GrpcService
   }
 }
 
-/** Time kept back for the way back over the link. */
-const hopMs = 5
+/** What is kept of a call's time for the way back over the link: a twentieth, at most this. */
+const longestReserveMs = 20
 
 /** A call's deadline comes as the time that is left, whatever the clocks of the two machines say; the rows' own is by the other's clock. */
 function withCallDeadline(batch: Batch, deadlineMs: number): Batch {
   if (deadlineMs === Infinity) return batch
-  return { ...batch, meta: { ...batch.meta, deadlinesMs: new Float64Array(batch.rowCount).fill(deadlineMs - hopMs) } }
+  const reserveMs = Math.min(longestReserveMs, (deadlineMs - Date.now()) / 20)
+  return { ...batch, meta: { ...batch.meta, deadlinesMs: new Float64Array(batch.rowCount).fill(deadlineMs - reserveMs) } }
 }
 
 function toResponse(result: RunResult, frame: FrameInfo): meshV1.ProcessResponse {

@@ -58,19 +58,23 @@ export class GuardedModel {
       return response
     } catch (thrown) {
       const error = MeshError.from(thrown)
-      const outcome = request.signal.aborted ? 'unknown' : outcomeOf(error, request.deadlineMs - startedMs)
-      if (outcome === 'failed') this.lastFailure = error
       const nowMs = clock.nowMs()
+      const outcome = outcomeOf(error, request, startedMs, nowMs)
+      if (outcome === 'failed') this.lastFailure = error
       permit.settle(outcome, nowMs)
       // Whoever opened it, or probed in vain, is told like those that come after.
-      throw outcome === 'failed' && this.breaker.state === 'open' ? new ModelUnavailable(model, this.breaker.retryAtMs(nowMs), error) : error
+      throw outcome === 'failed' && this.breaker.state === 'open'
+        ? new ModelUnavailable(model, this.breaker.retryAtMs(nowMs), error)
+        : error
     }
   }
 }
 
 /** Other codes than transient ones are about the rows: the model has answered. */
-function outcomeOf(error: MeshError, givenMs: number): CallOutcome {
-  if (error.code === 'DEADLINE_EXCEEDED' && givenMs < fairTrialMs) return 'unknown'
-  if (error.code === 'CANCELLED') return 'unknown'
-  return error.retryable ? 'failed' : 'answered'
+function outcomeOf(error: MeshError, { signal, deadlineMs }: InferRequest, startedMs: number, nowMs: number): CallOutcome {
+  if (!error.retryable && error.code !== 'CANCELLED') return 'answered'
+  // A caller's cancellation and its deadline come at the same moment where the deadline is why it cancels.
+  const late = error.code === 'DEADLINE_EXCEEDED' || nowMs >= deadlineMs
+  if (late) return deadlineMs - startedMs < fairTrialMs ? 'unknown' : 'failed'
+  return signal.aborted || error.code === 'CANCELLED' ? 'unknown' : 'failed'
 }

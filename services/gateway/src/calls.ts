@@ -30,7 +30,7 @@ export interface NewEvent {
 
 const noKey = new Uint8Array(0)
 /** What is kept of a caller's time for the way back, so that a degraded answer still arrives in time: a tenth, at most this. */
-const longestReserveMs = 25
+const longestReserveMs = 100
 
 /** Predict and publish, whichever protocol asks: it first asks for a place with `admit`. */
 export class Calls {
