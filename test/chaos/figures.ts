@@ -7,8 +7,10 @@ export interface Suffered {
   readonly fault: Fault
   /** Since the first event. */
   readonly atMs: number
-  readonly endedMs: number
+  /** From its start. */
   readonly recovery: Recovery
+  /** From its end: the end of a pause or of an instance that was added is a disturbance too. */
+  readonly afterwards: Recovery
   /** Another one came before outputs had resumed. */
   readonly overlapped: boolean
 }
@@ -59,7 +61,9 @@ export function byKind(faults: readonly Suffered[]): readonly KindFigures[] {
   return Array.from(
     Map.groupBy(faults, ({ fault }) => kindOf(fault)),
     ([kind, all]) => {
-      const measured = all.filter(({ overlapped, recovery }) => !overlapped && recovery.allMs !== undefined)
+      const measured = all.filter(
+        ({ overlapped, recovery, afterwards }) => !overlapped && recovery.allMs !== undefined && afterwards.allMs !== undefined,
+      )
       const spread = (valueMs: (suffered: Suffered) => number): { median: number; most: number } => {
         const sorted = Float64Array.from(measured.map((each) => valueMs(each) / 1000)).sort()
         return { median: quantile(sorted, 0.5), most: quantile(sorted, 1) }
@@ -70,7 +74,7 @@ export function byKind(faults: readonly Suffered[]): readonly KindFigures[] {
         measured: measured.length,
         firstS: spread(({ recovery }) => recovery.firstMs! - recovery.sinceMs),
         allS: spread(({ recovery }) => recovery.allMs! - recovery.sinceMs),
-        allFromEndS: spread(({ recovery, endedMs }) => Math.max(0, recovery.allMs! - endedMs)),
+        allFromEndS: spread(({ afterwards }) => afterwards.allMs! - afterwards.sinceMs),
       }
     },
   )

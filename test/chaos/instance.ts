@@ -4,6 +4,7 @@ import { SpillwayProcess } from '../e2e/processes.ts'
 const restartMs = 500
 /** A drain that takes longer than this is ended. */
 const drainMs = 30_000
+const keptLogCharacters = 4_000_000
 
 /** What the supervisor of a service would do: keeps it running, and starts it again where it ends by itself. */
 export class Instance {
@@ -19,6 +20,7 @@ export class Instance {
   readonly #arguments: readonly string[]
   readonly #folder: string
   #process: SpillwayProcess | undefined
+  #before = ''
   #isWanted = false
 
   constructor(options: { name: string; httpPort: number; arguments: readonly string[]; folder: string }) {
@@ -28,12 +30,19 @@ export class Instance {
     this.#folder = options.folder
   }
 
+  /** What it printed since it was last started. */
   get output(): string {
     return this.#process?.output ?? ''
   }
 
+  /** What it printed before that too, as far as that is kept. */
+  get log(): string {
+    return this.#before + this.output
+  }
+
   start(): void {
     this.#isWanted = true
+    this.#before = this.#process === undefined ? '' : `${this.log}\n`.slice(-keptLogCharacters)
     const started = new SpillwayProcess(this.#arguments, this.#folder)
     this.#process = started
     started.child.once('exit', (code, signal) => {
@@ -82,7 +91,8 @@ export class Instance {
   async ready(timeoutMs: number): Promise<void> {
     const endMs = performance.now() + timeoutMs
     while ((await this.metrics()) === undefined) {
-      if (performance.now() > endMs) throw new Error(`${this.name} does not answer after ${timeoutMs} ms:\n${this.output.slice(-3000)}`)
+      if (performance.now() > endMs)
+        throw new Error([`${this.name} does not answer after ${timeoutMs} ms:`, ...this.crashes, this.output.slice(-3000)].join('\n'))
       await wait(100)
     }
   }

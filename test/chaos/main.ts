@@ -81,7 +81,7 @@ async function chaos(bus: BusName, { faults, minutes, links, seed, rate, calmMs,
     const outcome = await runChaos(system, { name: bus, seed, plan, minutes, ratePerS: rate, calmMs, sample: 20_000, say })
     if (logs !== undefined) {
       mkdirSync(logs, { recursive: true })
-      for (const { name, output } of system.instances.values()) writeFileSync(join(logs, `${bus}-${name}.log`), output)
+      for (const { name, log } of system.instances.values()) writeFileSync(join(logs, `${bus}-${name}.log`), log)
     }
     say(verdict(outcome))
     return isKept(outcome)

@@ -92,17 +92,19 @@ async function sufferFaults(
   for (const { fault, gapMs, settles } of plan) {
     if (performance.now() > endMs || stuck.length > 0) break
     await wait(gapMs)
-    for (const before of suffered) if (before.recovery.allMs === undefined) before.overlapped = true
+    for (const before of suffered) before.overlapped ||= before.recovery.allMs === undefined || before.afterwards.allMs === undefined
     const { recovery, done } = sightings.fromNow()
     const atMs = recovery.sinceMs - startedMs
     const number = suffered.length + 1
     say(`fault ${number} at ${(atMs / 1000).toFixed(1)} s: ${describeFault(fault)}`)
     await inject(fault, system, traffic, random)
-    suffered.push({ fault, atMs, endedMs: performance.now(), recovery, overlapped: false })
+    const { recovery: afterwards, done: overcome } = sightings.fromNow()
+    suffered.push({ fault, atMs, recovery, afterwards, overlapped: false })
     const recovered = async (): Promise<void> => {
-      await within(done, longestRecoveryMs, `outputs after fault ${number}, ${describeFault(fault)}`, stuck)
+      await within(Promise.all([done, overcome]), longestRecoveryMs, `outputs after fault ${number}, ${describeFault(fault)}`, stuck)
       const tookS = ((recovery.allMs ?? NaN) - recovery.sinceMs) / 1000
-      say(`  fault ${number}: outputs of every partition after ${tookS.toFixed(1)} s`)
+      const fromEndS = ((afterwards.allMs ?? NaN) - afterwards.sinceMs) / 1000
+      say(`  fault ${number}: outputs of every partition after ${tookS.toFixed(1)} s, and ${fromEndS.toFixed(1)} s after its end`)
     }
     open.push(recovered())
     if (settles) await Promise.all(open.splice(0))
@@ -126,7 +128,7 @@ async function rest(system: System, stuck: string[]): Promise<void> {
   stuck.push(`${lag} records are still to be processed ${longestDrainMs / 1000} s after the last was published`)
 }
 
-async function within(done: Promise<void>, timeoutMs: number, what: string, stuck: string[]): Promise<void> {
+async function within(done: Promise<unknown>, timeoutMs: number, what: string, stuck: string[]): Promise<void> {
   const timer = Promise.withResolvers<void>()
   let isDone = false
   const timeout = setTimeout(() => {
