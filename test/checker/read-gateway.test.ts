@@ -9,7 +9,12 @@ async function startGateway(topics: readonly string[]): Promise<{ bus: EmbeddedB
   const bus = new EmbeddedBus({ path: ':memory:' })
   await bus.start(new AbortController().signal)
   await bus.topics.ensure(topics.map((name) => ({ name, partitions: 3 })))
-  const pipeline = { name: 'fraud', topics, inputTopics: [], keyOf: () => undefined, predict: () => Promise.resolve([]) }
+  const deadLetters = {
+    list: () => Promise.resolve({ letters: [] }),
+    show: () => Promise.reject(new Error('there are no letters')),
+    settle: () => Promise.resolve({ settled: 0, left: [] }),
+  }
+  const pipeline = { name: 'fraud', topics, inputTopics: [], deadLetters, keyOf: () => undefined, predict: () => Promise.resolve([]) }
   const gateway = new Gateway({ host: '127.0.0.1', httpPort: 0, grpcPort: 0, bus, pipelines: [pipeline], telemetry })
   await gateway.start()
   onTestFinished(async () => {

@@ -77,8 +77,8 @@ async function atRest(base: string): Promise<void> {
     async () => {
       const metrics = await (await fetch(`${base}/metrics`)).text()
       const lags = [...metrics.matchAll(/^spillway_consumer_lag_records\{.*\} (\d+)$/gm)].map(([, lag]) => Number(lag))
-      // transactions and labels, and the second tier's topic
-      const still = lags.length === 3 * 8 && lags.every((lag) => lag === 0)
+      // transactions and labels, and the second tier's topic; and for each of the two segments the letters that are given back to it
+      const still = lags.length === 5 * 8 && lags.every((lag) => lag === 0)
       if (!still) sinceMs = Infinity
       else if (sinceMs === Infinity) sinceMs = performance.now()
       return performance.now() - sinceMs > 1500 ? true : undefined
