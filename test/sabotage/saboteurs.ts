@@ -51,7 +51,9 @@ export class MishandlingBus implements Bus {
   }
 
   process(options: ProcessOptions, handle: Handler): Processor {
-    return this.bus.process(options, async (slice, signal) => this.mishandle(slice, await handle(slice, signal), this.bus))
+    return this.bus.process(options, async (slice, signal, attempt) =>
+      this.mishandle(slice, await handle(slice, signal, attempt), this.bus),
+    )
   }
 }
 

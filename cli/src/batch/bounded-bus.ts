@@ -104,10 +104,10 @@ class BoundedProcessor implements Processor {
 
   constructor({ bus, ends, prepare, write }: BoundedBusOptions, options: ProcessOptions, handle: Handler) {
     this.ends = ends
-    this.inner = bus.process(options, async (slice, signal) => {
+    this.inner = bus.process(options, async (slice, signal, attempt) => {
       const before = this.before(slice)
       if (before === undefined) return this.held(signal)
-      const outputs = await handle(prepare(before), signal)
+      const outputs = await handle(prepare(before), signal, attempt)
       const consumed = outputs.consumed ?? before.records.count
       return { writes: outputs.writes.map(write).filter(({ records }) => records.count > 0), consumed } satisfies Outputs
     })

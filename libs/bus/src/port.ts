@@ -37,12 +37,17 @@ export interface Outputs {
   readonly consumed?: number
 }
 
-/** What stands with a slice's position: how a handler finds out that a process before it died over the slice, and leaves word in case that it dies itself. */
+/** What is known beside a slice: whether a process before this one died over it, and what its outputs' topics take. */
 export interface Attempt {
   /** This process has taken the partition over and not committed since: whoever had it before may have died over these records. */
   readonly takenOver: boolean
   /** The note that was kept last, by this process or one before it; undefined where something was committed since, or its keeper ended in order. */
   readonly note: string | undefined
+  /**
+   * Largest record that the topic takes, as far as is known: it may take less than the bus. A commit that a topic refuses for a record's size makes it
+   * known, and the slice is offered again: what is larger must be split or left out then.
+   */
+  maxRecordBytes(topic: string): number
   /**
    * Keeps a note, of at most 1,000 characters, with the position until the next commit; durable and fenced as a commit is, and at its price. One at a time.
    * A bus whose runs are not taken over (replay) keeps none.

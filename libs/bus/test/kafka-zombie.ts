@@ -4,7 +4,7 @@ import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 /**
  * A process that is paused in the middle of a slice: copies `input` to `output` with the header `by: zombie`, and holds its first slice, its whole thread
  * with it, until the file `gate` is there: what comes next is the commit, before it can hear from anyone. Arguments: brokers, group, input, output,
- * gate. Says `holding`, then each event as a line of JSON.
+ * gate. Says `holding`, and each event.
  */
 const [brokers, group, input, output, gate] = process.argv.slice(2) as [string, string, string, string, string]
 const bus = new KafkaBus({ brokers: brokers.split(','), sessionTimeoutMs: 2000 })
@@ -17,12 +17,7 @@ const processor = bus.process(
     topics: [input],
     group,
     ...limits,
-    onEvent: (event) =>
-      say(
-        JSON.stringify(event, (key, value: unknown) =>
-          key === 'error' ? { ...(value as Error), message: (value as Error).message } : value,
-        ),
-      ),
+    onEvent: (event) => say('error' in event ? `${event.kind} ${event.error.code} ${event.error.message}` : event.kind),
   },
   ({ partition, records }) => {
     if (!held) say('holding')

@@ -202,7 +202,7 @@ export class Segment implements Component {
     const run = await this.inTurn(`${slice.topic}/${slice.partition}`, () => this.guard.run(rows, attempt, context))
     const result = mergeResults([run, { outputs: new Map(), failures: decoded.failures }])
     if (entry.answers) this.checkComplete(slice, decoded, result)
-    const outputs = { writes: this.encode(slice.partition, result), consumed: decoded.consumed }
+    const outputs = { writes: this.encode(slice.partition, result, attempt), consumed: decoded.consumed }
     this.observe(result, clock.nowMs())
     const { rowCount, meta } = decoded.batch
     if (rowCount > 0) {
@@ -227,7 +227,7 @@ export class Segment implements Component {
       firstRow += batch.rowCount
       const result = mergeResults([run, { outputs: new Map(), failures }])
       if (answers) this.checkComplete(slice, rows, result)
-      writes.push(...this.encode(slice.partition, result))
+      writes.push(...this.encode(slice.partition, result, attempt))
       this.observe(result, clock.nowMs())
     }
     metrics.eventsIn(slice.topic, slice.records.count)
@@ -253,9 +253,12 @@ export class Segment implements Component {
       )
   }
 
-  private encode(partition: number, result: RunResult): readonly Write[] {
+  private encode(partition: number, result: RunResult, attempt: Attempt): readonly Write[] {
     const { pipeline, bus, sinks } = this.options
-    const context: SinkContext = { partition, maxRecordBytes: bus.maxRecordBytes, frame: this.frame }
+    const contextOf = (topic: string): SinkContext => {
+      const maxRecordBytes = Math.min(bus.maxRecordBytes, attempt.maxRecordBytes(topic))
+      return { partition, maxRecordBytes, frame: { ...this.frame, schema: schemaOf(sinks.get(topic)) ?? this.frame.schema } }
+    }
     const writes: Write[] = []
     const failures = [...result.failures]
     for (const [topic, batch] of result.outputs) {
@@ -264,12 +267,13 @@ export class Segment implements Component {
         throw new MeshError('INTERNAL', `segment ${this.plan.name} has an output for ${topic}, which it does not write`)
       const { write, oversize } =
         sink.kind === 'frames'
-          ? encodeFrames(topic, batch, sink.schema === undefined ? context : { ...context, frame: { ...this.frame, schema: sink.schema } })
-          : encodeEvents(topic, batch, sink.type, `spillway/${pipeline.name}`, context)
+          ? encodeFrames(topic, batch, contextOf(topic))
+          : encodeEvents(topic, batch, sink.type, `spillway/${pipeline.name}`, contextOf(topic))
       if (write.records.count > 0) writes.push(write)
       failures.push(...oversize)
     }
-    if (failures.length > 0) writes.push(encodeDeadLetters(pipeline.deadLetterTopic, this.plan.name, failures, context))
+    if (failures.length > 0)
+      writes.push(encodeDeadLetters(pipeline.deadLetterTopic, this.plan.name, failures, contextOf(pipeline.deadLetterTopic)))
     return writes
   }
 
@@ -285,6 +289,10 @@ export class Segment implements Component {
       ingestTimesMs.filter((_, row) => headers[row]![redrivenHeader] === undefined).map((ingestMs) => nowMs - ingestMs),
     )
   }
+}
+
+function schemaOf(sink: Sink | undefined): string | undefined {
+  return sink?.kind === 'frames' ? sink.schema : undefined
 }
 
 const noResult: RunResult = { outputs: new Map(), failures: [] }

@@ -211,7 +211,12 @@ export class EmbeddedProcessor implements Processor {
     if (slice === undefined) return
     const { takenOver, note } = lane
     const keepNote = async (kept: string): Promise<void> => this.keepNote(engine, lane, kept)
-    const outputs = await this.handle(slice, this.abandoned.signal, { takenOver, note, keepNote })
+    const outputs = await this.handle(slice, this.abandoned.signal, {
+      takenOver,
+      note,
+      keepNote,
+      maxRecordBytes: () => engine.router.maxRecordBytes,
+    })
     if (this.abandoned.signal.aborted) return
     const next = Number(slice.offsets[consumedRecords(outputs, slice) - 1]!) + 1
     const appends = outputs.writes.flatMap((write) => engine.router.route(write))

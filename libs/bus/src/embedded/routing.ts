@@ -12,7 +12,7 @@ export interface Routed extends Append {
 /** Finds topics and partitions. */
 export class Router {
   private readonly store: LogStore
-  private readonly maxRecordBytes: number
+  readonly maxRecordBytes: number
   private readonly turns: Map<string, RoundRobin> = new Map()
 
   constructor(store: LogStore, maxRecordBytes: number) {

@@ -27,6 +27,12 @@ export function isFenced(thrown: unknown): boolean {
   return chain(thrown).some((failure) => failure.type === 'INVALID_PRODUCER_EPOCH' || failure.message === 'Unknown error code 90')
 }
 
+/** A topic takes no batch as large as one that it was given. */
+export function isTooLarge(thrown: unknown): boolean {
+  const type = protocolType(thrown)
+  return type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE'
+}
+
 /** The group no longer knows this member: what it owned is another's. */
 export function isMembershipLost(thrown: unknown): boolean {
   const type = protocolType(thrown)

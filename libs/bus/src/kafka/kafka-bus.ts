@@ -24,6 +24,7 @@ import { openCluster, type OpenCluster, repairRequestQueue } from './kafkajs-clu
 import { Publisher } from './publisher.ts'
 import { subscribe } from './subscriber.ts'
 import { KafkaTopicAdmin } from './topic-admin.ts'
+import { TopicLimits } from './topic-limits.ts'
 
 export interface KafkaBusOptions {
   /** `host:port`, as `parseKafkaAddress` gives them. */
@@ -51,6 +52,7 @@ export class KafkaBus implements Bus {
   readonly #options: KafkaBusOptions
   readonly #kafka: Kafka
   readonly #admin: Admin
+  readonly #limits: TopicLimits
   readonly #publishing: OpenCluster
   readonly #publisher: Publisher
   readonly #maxBatchBytes: number
@@ -75,6 +77,7 @@ export class KafkaBus implements Bus {
       logCreator: bridgeLogger(options.logger),
     })
     this.#admin = this.#kafka.admin()
+    this.#limits = new TopicLimits(this.#admin, { maxRecordBytes: this.maxRecordBytes, maxBatchBytes: this.#maxBatchBytes })
     this.topics = new KafkaTopicAdmin(this.#admin, this.#maxBatchBytes + batchOverheadBytes)
     this.#publishing = openCluster(this.#kafka)
     this.#publisher = new Publisher(this.#publishing, {
@@ -148,8 +151,7 @@ export class KafkaBus implements Bus {
       handle,
       open: () => openCluster(this.#kafka),
       sessionTimeoutMs: this.#options.sessionTimeoutMs ?? 10_000,
-      maxRecordBytes: this.maxRecordBytes,
-      maxBatchBytes: this.#maxBatchBytes,
+      limits: this.#limits,
       onDrained: (drained) => this.#processors.delete(drained),
     })
     this.#processors.add(processor)

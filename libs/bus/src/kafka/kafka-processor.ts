@@ -9,14 +9,14 @@ import type { OpenCluster } from './kafkajs-cluster.ts'
 import { PartitionWorker } from './partition-worker.ts'
 import { partitionCount } from './produce.ts'
 import { Slots } from './slot.ts'
+import type { TopicLimits } from './topic-limits.ts'
 
 export interface KafkaProcessorOptions {
   readonly process: ProcessOptions
   readonly handle: Handler
   readonly open: () => OpenCluster
   readonly sessionTimeoutMs: number
-  readonly maxRecordBytes: number
-  readonly maxBatchBytes: number
+  readonly limits: TopicLimits
   /** Told once, when it has been drained. */
   onDrained(processor: Processor): void
 }
@@ -200,7 +200,7 @@ export class KafkaProcessor implements Processor {
   }
 
   #begin(topic: string, partition: number): void {
-    const { process, handle, maxRecordBytes, maxBatchBytes } = this.#options
+    const { process, handle, limits } = this.#options
     const worker = new PartitionWorker({
       topic,
       partition,
@@ -210,8 +210,7 @@ export class KafkaProcessor implements Processor {
       fetcher: this.#fetcher,
       reading: this.#reading.cluster,
       writing: this.#writing[partition % this.#writing.length]!.cluster,
-      maxRecordBytes,
-      maxBatchBytes,
+      limits,
       onFenced: () => this.#fenced.abort(),
       onAway: (error) => this.#away(error),
       onBack: () => this.#back(),

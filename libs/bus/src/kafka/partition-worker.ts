@@ -1,16 +1,17 @@
 import { MeshError } from '@spillway/core'
-import type { Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
+import type { Attempt, Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
 import { consumedRecords } from '../consumed.ts'
 import { checkNote } from '../note.ts'
 import { checkRecords, type RoundRobin } from '../records.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { stampRecheckMs, stampRefusal } from '../stamp.ts'
-import { isBrokerAway, isFenced, kafkaError } from './errors.ts'
+import { isBrokerAway, isFenced, isTooLarge, kafkaError } from './errors.ts'
 import type { Fetched, Fetcher, FetchSource } from './fetcher.ts'
 import type { Cluster } from './kafkajs-cluster.ts'
 import { batchesOf, type ProduceBatch } from './produce.ts'
 import { SliceQueue } from './slice-queue.ts'
 import type { Slots } from './slot.ts'
+import type { TopicLimits } from './topic-limits.ts'
 import { TransactionalWriter } from './transaction.ts'
 
 export interface PartitionWorkerOptions {
@@ -24,8 +25,7 @@ export interface PartitionWorkerOptions {
   /** Metadata and offsets. */
   readonly reading: Cluster
   readonly writing: Cluster
-  readonly maxRecordBytes: number
-  readonly maxBatchBytes: number
+  readonly limits: TopicLimits
   /** Another owner has begun: the group is to be left and joined anew. */
   onFenced(error: unknown): void
   onAway(error: unknown): void
@@ -250,7 +250,12 @@ export class PartitionWorker implements FetchSource {
     if (this.#position === undefined) throw new MeshError('ABORTED', 'a note could not be kept: the position is looked up again')
     const consumed = consumedRecords(outputs, slice)
     const batches = await this.#batches(outputs)
-    await this.#commit(batches, this.#queue.offsetAt(consumed) ?? this.#fetchFrom!)
+    try {
+      await this.#commit(batches, this.#queue.offsetAt(consumed) ?? this.#fetchFrom!)
+    } catch (error) {
+      if (isTooLarge(error)) await this.#options.limits.learn([...new Set(batches.map(({ topic }) => topic))])
+      throw error
+    }
     this.#queue.drop(consumed)
     this.#slice = undefined
     this.#options.fetcher.wake()
@@ -265,7 +270,7 @@ export class PartitionWorker implements FetchSource {
       return await new Promise<Outputs | undefined>((resolve, reject) => {
         const giveUp = (): void => resolve(undefined)
         signal.addEventListener('abort', giveUp, { once: true })
-        handle(slice, signal, { takenOver: this.#takenOver, note: this.#note, keepNote: async (note) => this.#keepNote(note) })
+        handle(slice, signal, this.#attempt())
           .then(resolve, reject)
           .finally(() => signal.removeEventListener('abort', giveUp))
       })
@@ -275,16 +280,25 @@ export class PartitionWorker implements FetchSource {
   }
 
   async #batches(outputs: Outputs): Promise<ProduceBatch[]> {
-    const { maxRecordBytes, maxBatchBytes } = this.#options
+    const { limits } = this.#options
     const batches: ProduceBatch[] = []
     for (const write of outputs.writes) {
       if (write.records.count === 0) continue
-      checkRecords(write.records, maxRecordBytes)
+      checkRecords(write.records, limits.recordBytes(write.topic))
       let turn = this.#turns.get(write.topic)
       if (turn === undefined) this.#turns.set(write.topic, (turn = { next: 0 }))
-      batches.push(...batchesOf(write, await this.#writer.partitionCount(write.topic), turn, maxBatchBytes))
+      batches.push(...batchesOf(write, await this.#writer.partitionCount(write.topic), turn, limits.batchBytes(write.topic)))
     }
     return batches
+  }
+
+  #attempt(): Attempt {
+    return {
+      takenOver: this.#takenOver,
+      note: this.#note,
+      keepNote: async (note) => this.#keepNote(note),
+      maxRecordBytes: (topic) => this.#options.limits.recordBytes(topic),
+    }
   }
 
   async #keepNote(note: string): Promise<void> {

@@ -265,6 +265,7 @@ export class PartitionWorker {
     return {
       takenOver: this.#takenOver,
       note: this.#note,
+      maxRecordBytes: () => this.#options.router.maxRecordBytes,
       keepNote: async (note) => {
         checkNote(note)
         // What the position holds is dropped with it: it must be in the streams.

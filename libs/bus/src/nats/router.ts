@@ -14,13 +14,13 @@ const overheadBytes = 256
 export class Router {
   readonly #link: NatsLink
   readonly #topics: NatsTopics
-  readonly #maxRecordBytes: number
+  readonly maxRecordBytes: number
   readonly #turns = new Map<string, RoundRobin>()
 
   constructor(link: NatsLink, topics: NatsTopics, maxRecordBytes: number) {
     this.#link = link
     this.#topics = topics
-    this.#maxRecordBytes = maxRecordBytes
+    this.maxRecordBytes = maxRecordBytes
   }
 
   /** Each record's message and partition. @throws MeshError NOT_FOUND for an unknown topic, INVALID_ARGUMENT for a partition that is not there or a record over the limit */
@@ -32,7 +32,7 @@ export class Router {
     const count = await this.#topics.partitions(topic)
     if (partition !== undefined && !(partition >= 0 && partition < count))
       throw new MeshError('INVALID_ARGUMENT', `topic "${topic}" has no partition ${partition}: it has ${count}`, { field: 'partition' })
-    checkRecords(records, this.#maxRecordBytes)
+    checkRecords(records, this.maxRecordBytes)
     let turn = this.#turns.get(topic)
     if (turn === undefined) this.#turns.set(topic, (turn = { next: 0 }))
     const partitions = partition === undefined ? choosePartitions(records, count, turn) : new Int32Array(records.count).fill(partition)

@@ -12,7 +12,7 @@ import type { ReplayPartition, ReplaySource } from './replay-source.ts'
 const maxBackoffMs = 5000
 
 /** Whoever started a run sees it end: nobody takes over. */
-const unattended: Attempt = { takenOver: false, note: undefined, keepNote: async () => {} }
+const unattended: Attempt = { takenOver: false, note: undefined, keepNote: async () => {}, maxRecordBytes: () => Infinity }
 
 /** What a lane is run with: what handles its slices, and where their outputs go. */
 export interface LaneWork {
