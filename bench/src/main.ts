@@ -1,4 +1,4 @@
-// `npm run bench [-- NAME…] [--rounds N] [--transactions N] [--minutes N]`: each benchmark against its limit in the same run; results in bench/results.
+// `npm run bench [-- NAME…] [--rounds N] [--transactions N] [--minutes N] [--seconds N]`: each benchmark against its limit in the same run; results in bench/results.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -8,6 +8,7 @@ import { benchDrainEmbedded, benchDrainKafka } from './drain.ts'
 import { benchFeaturesEmbedded } from './features-embedded.ts'
 import { benchFeaturesRead, benchFeaturesRedis } from './features-redis.ts'
 import { benchLatency } from './latency.ts'
+import { benchOverload } from './overload.ts'
 import { benchPredict } from './predict.ts'
 
 const { values, positionals } = parseArgs({
@@ -16,6 +17,7 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string', default: '5' },
     transactions: { type: 'string', default: '165000' },
     minutes: { type: 'string', default: '10' },
+    seconds: { type: 'string', default: '60' },
   },
 })
 const rounds = Number(values.rounds)
@@ -46,6 +48,7 @@ const benchmarks: Readonly<
   'drain-embedded': { on: nothing, run: () => benchDrainEmbedded({ rounds, transactions }) },
   'drain-kafka': { on: kafka, run: (brokers) => benchDrainKafka(brokers, { rounds, transactions }) },
   'latency-kafka': { on: kafka, run: (brokers) => benchLatency(brokers, rounds) },
+  overload: { on: nothing, run: () => benchOverload(Number(values.seconds)) },
   predict: { on: nothing, run: () => benchPredict(rounds) },
   'features-embedded': { on: nothing, run: () => benchFeaturesEmbedded(rounds) },
   'features-redis': { on: redis, run: ([url]) => benchFeaturesRedis(url!, rounds) },

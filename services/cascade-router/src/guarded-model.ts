@@ -7,6 +7,8 @@ export interface GuardedModelOptions {
   /** The tier's model. */
   readonly model: string
   readonly client: ModelClient
+  /** Whether an answer that comes too late, or a full queue, is a failure too: it is where another tier can answer instead, and only load where none can. */
+  readonly lateIsFailure: boolean
   readonly clock: Clock
   readonly metrics: MeshMetrics
   readonly logger: Telemetry['logger']
@@ -38,11 +40,14 @@ export class GuardedModel {
     const { model, metrics, logger } = options
     this.options = options
     metrics.breaker(model, 'closed')
+    let away = false
     this.breaker = new CircuitBreaker(options.breaker, (state) => {
       metrics.breaker(model, state)
-      if (state === 'open') logger.warn({ model, reason: this.lastFailure?.message }, 'the model fails: its circuit breaker is open')
-      else if (state === 'closed') logger.info({ model }, 'the model answers: its circuit breaker is closed')
-      else logger.debug({ model }, 'the model is probed')
+      const reason = this.lastFailure?.message
+      if (state === 'closed') logger.info({ model }, 'the model answers: its circuit breaker is closed')
+      else if (state === 'open' && !away) logger.warn({ model, reason }, 'the model fails: its circuit breaker is open')
+      else logger.debug({ model, state, reason }, 'the model is probed')
+      away = state !== 'closed'
     })
   }
 
@@ -59,7 +64,7 @@ export class GuardedModel {
     } catch (thrown) {
       const error = MeshError.from(thrown)
       const nowMs = clock.nowMs()
-      const outcome = outcomeOf(error, request, startedMs, nowMs)
+      const outcome = this.options.lateIsFailure || error.code === 'UNAVAILABLE' ? outcomeOf(error, request, startedMs, nowMs) : 'unknown'
       if (outcome === 'failed') this.lastFailure = error
       permit.settle(outcome, nowMs)
       // Whoever opened it, or probed in vain, is told like those that come after.

@@ -31,7 +31,7 @@ export async function tierStages(options: TierStagesOptions): Promise<readonly S
         name: tierStage(index),
         tier,
         fallbackModel: tiers[index - 1]?.model,
-        model: new GuardedModel({ model: tier.model, client: model, clock, metrics, logger: telemetry.logger }),
+        model: new GuardedModel({ model: tier.model, client: model, lateIsFailure: index > 0, clock, metrics, logger: telemetry.logger }),
         input: check.input(),
         score: check.score(),
         refusesLate: index === 0 && pipeline.deadline.late === 'refuse',

@@ -1,0 +1,68 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
+import { fraudHost, fraudPipeline } from './fraud.ts'
+import type { CallerLoad, CallerReport, CallerTask } from './overload-callers.ts'
+import { figures, writeResult } from './rounds.ts'
+
+const deadlineMs = 500
+const closedCallers = 64
+const mib = 2 ** 20
+
+interface Phase extends CallerReport {
+  readonly cpuMsPerS: number
+  readonly peakMiB: number
+}
+
+/** Predict over gRPC at twice what the process can serve: are the admitted answered in time, and what does a refusal cost? */
+export async function benchOverload(seconds: number): Promise<void> {
+  const loaded = await fraudPipeline('bench-overload', { transactions: 'transactions', labels: 'labels' })
+  const pipeline = { ...loaded, calls: { ...loaded.calls, maxInFlight: 128 } }
+  const host = fraudHost(pipeline, { kind: 'embedded', path: join(mkdtempSync(join(tmpdir(), 'spillway-overload-')), 'bus.db') })
+  await host.start(AbortSignal.timeout(60_000))
+  const address = `127.0.0.1:${host.gateway.grpcPort}`
+  const run = (load: CallerLoad): Promise<Phase> => phase({ ...load, address, pipeline: pipeline.name, deadlineMs })
+  await run({ kind: 'closed', callers: closedCallers, seconds: 2 })
+  const saturated = await run({ kind: 'closed', callers: closedCallers, seconds })
+  const servedPerS = saturated.served / seconds
+  const overloaded = await run({ kind: 'open', perSecond: 2 * servedPerS, seconds })
+  // A served call's cost from saturation; what the process used beyond that for those it served went into refusals.
+  const servedUs = (saturated.cpuMsPerS * seconds * 1000) / saturated.served
+  const refused = overloaded.refused
+  const refusalUs = refused === 0 ? Number.NaN : Math.max(0, overloaded.cpuMsPerS * seconds * 1000 - overloaded.served * servedUs) / refused
+  writeResult({
+    benchmark: 'overload',
+    unit: 'calls/s',
+    setup: `one event a call over one gRPC connection, callers in a thread of their own and counted out of the CPU; saturation: ${closedCallers} callers that wait for their answers; overload: ${Math.round(2 * servedPerS)} calls a second whatever becomes of them, each with ${deadlineMs} ms, for ${seconds} s; at most 128 in flight.`,
+    figures: [
+      figures('saturation', [servedPerS]),
+      figures('overload, served', [overloaded.served / seconds]),
+      figures('overload, refused', [refused / seconds]),
+      figures('overload, late', [overloaded.late / seconds]),
+    ],
+    target: `p99 of the admitted ≤ ${deadlineMs} ms, a refusal ≤ 5 % of a served call's CPU, memory bounded`,
+    reached: `p99 ${overloaded.p99Ms.toFixed(0)} ms; a refusal ${refusalUs.toFixed(0)} µs, a served call ${servedUs.toFixed(0)} µs (${((refusalUs / servedUs) * 100).toFixed(0)} %); ${overloaded.peakMiB.toFixed(0)} MiB at most, ${saturated.peakMiB.toFixed(0)} at saturation`,
+    met: overloaded.p99Ms <= deadlineMs && overloaded.late === 0 && refusalUs <= 0.05 * servedUs,
+  })
+  await host.drain()
+}
+
+async function phase(task: CallerTask): Promise<Phase> {
+  const worker = new Worker(new URL('./overload-callers.ts', import.meta.url), { workerData: task })
+  const before = process.cpuUsage()
+  let peakBytes = 0
+  let done: CallerReport | undefined
+  const ended = new Promise<CallerReport>((resolve, reject) => {
+    worker.once('message', resolve)
+    worker.once('error', reject)
+  }).then((report) => (done = report))
+  while (done === undefined) {
+    peakBytes = Math.max(peakBytes, process.memoryUsage.rss())
+    await Promise.race([ended, wait(100)])
+  }
+  const used = process.cpuUsage(before)
+  const ownUs = used.user + used.system - done.cpuUs
+  return { ...done, cpuMsPerS: ownUs / 1000 / task.seconds, peakMiB: peakBytes / mib }
+}
