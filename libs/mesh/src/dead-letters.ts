@@ -62,7 +62,7 @@ export class DeadLetters implements DeadLetterDesk {
     await this.readMarks(signal)
     const letters: DeadLetter[] = []
     let scanned = 0
-    for (const { partition, earliest, end } of await this.options.bus.topics.offsets(this.options.pipeline.deadLetterTopic)) {
+    for (const { partition, earliest, end } of await this.ranges()) {
       if (partition < start.partition) continue
       const from = partition === start.partition && start.offset > earliest ? start.offset : earliest
       for await (const letter of this.read(partition, from, end, signal)) {
@@ -198,8 +198,15 @@ export class DeadLetters implements DeadLetterDesk {
   /** What became of letters, up to now. */
   private async readMarks(signal: AbortSignal): Promise<void> {
     const { bus, pipeline } = this.options
-    await bus.topics.ensure([pipeline.deadLetterTopic, pipeline.redriveTopic].map((name) => ({ name, partitions: pipeline.partitions })))
+    await bus.topics.ensure([{ name: pipeline.redriveTopic, partitions: pipeline.partitions }])
     for (const { partition, end } of await bus.topics.offsets(pipeline.redriveTopic)) await this.marks.readOn(partition, end, signal)
+  }
+
+  /** Of the dead-letter topic; none where the pipeline has never run. */
+  private async ranges(): Promise<readonly { readonly partition: number; readonly earliest: bigint; readonly end: bigint }[]> {
+    const { bus, pipeline } = this.options
+    const topic = pipeline.deadLetterTopic
+    return (await bus.topics.describe(topic)) === undefined ? [] : bus.topics.offsets(topic)
   }
 
   /** Those of a partition's letters that there are, by offset. Letters that lie together are read together. */
@@ -218,7 +225,7 @@ export class DeadLetters implements DeadLetterDesk {
   private async *read(partition: number, from: bigint, until: bigint, signal: AbortSignal): AsyncGenerator<FoundLetter> {
     const { bus, pipeline } = this.options
     const topic = pipeline.deadLetterTopic
-    const range = (await bus.topics.offsets(topic)).find((each) => each.partition === partition)
+    const range = (await this.ranges()).find((each) => each.partition === partition)
     if (range === undefined || from >= range.end || until <= range.earliest || from >= until) return
     const asked = { from: new Map([[partition, from]]), until: new Map([[partition, until < range.end ? until : range.end]]) }
     for await (const slice of bus.subscribe({ topic, ...asked, maxSliceRecords, signal })) yield* lettersOf(slice)
