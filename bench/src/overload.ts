@@ -1,7 +1,6 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as wait } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { fraudHost, fraudPipeline } from './fraud.ts'
 import type { CallerLoad, CallerReport, CallerTask } from './overload-callers.ts'
@@ -53,15 +52,12 @@ async function phase(task: CallerTask): Promise<Phase> {
   const worker = new Worker(new URL('./overload-callers.ts', import.meta.url), { workerData: task })
   const before = process.cpuUsage()
   let peakBytes = 0
-  let done: CallerReport | undefined
-  const ended = new Promise<CallerReport>((resolve, reject) => {
+  const watch = setInterval(() => (peakBytes = Math.max(peakBytes, process.memoryUsage.rss())), 100)
+  const done = await new Promise<CallerReport>((resolve, reject) => {
     worker.once('message', resolve)
     worker.once('error', reject)
-  }).then((report) => (done = report))
-  while (done === undefined) {
-    peakBytes = Math.max(peakBytes, process.memoryUsage.rss())
-    await Promise.race([ended, wait(100)])
-  }
+  })
+  clearInterval(watch)
   const used = process.cpuUsage(before)
   const ownUs = used.user + used.system - done.cpuUs
   return { ...done, cpuMsPerS: ownUs / 1000 / task.seconds, peakMiB: peakBytes / mib }
