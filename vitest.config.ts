@@ -20,6 +20,7 @@ const broker = [
   'test/e2e/multi-process.test.ts',
   'test/e2e/nats.test.ts',
   'test/e2e/store-ownership.test.ts',
+  'test/e2e/upgrade.test.ts',
   'test/handbook/mesh.test.ts',
 ]
 
