@@ -65,7 +65,8 @@ export class Gateway implements Component {
       defaultTimeoutMs: options.defaultTimeoutMs ?? 10_000,
     }
     const calls = new Calls(catalog, bus, limits, refusals(telemetry))
-    const subscriptions = new Subscriptions(catalog, bus, options.maxSubscriptions ?? 256)
+    const { maxSubscriptions = 256 } = options
+    const subscriptions = new Subscriptions(catalog, bus, maxSubscriptions)
     const closing = this.#closing.signal
     const app = createHttpApp({ telemetry, maxBodyBytes, closing, ready: () => this.#readiness() })
     predictRoutes(app, calls, telemetry)
@@ -80,6 +81,8 @@ export class Gateway implements Component {
       services: [predictionService({ calls, subscriptions })],
       telemetry,
       maxMessageBytes: maxBodyBytes,
+      // What is beyond the limits waits with its client, where its deadline ends it, and not unseen in a buffer before this process.
+      maxCallsPerConnection: limits.maxCallsInFlight + maxSubscriptions,
       drainTimeoutMs: options.drainTimeoutMs ?? defaultDrainTimeoutMs,
     })
     registerGauges(telemetry, calls, subscriptions)
