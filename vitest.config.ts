@@ -16,7 +16,7 @@ const broker = [
   'test/chaos/chaos.test.ts',
   'test/chaos/unfenced.test.ts',
   'test/checker/read-kafka.test.ts',
-  'test/e2e/dead-letters-kafka.test.ts',
+  'test/e2e/dead-letters-brokers.test.ts',
   'test/e2e/multi-process.test.ts',
   'test/e2e/nats.test.ts',
   'test/e2e/store-ownership.test.ts',
