@@ -30,7 +30,8 @@ interface PartitionMarks {
   next: bigint
 }
 
-const maxSliceRecords = 500
+/** A letter may be as large as a record can be: what is read at a time stays small. */
+const maxSliceRecords = 100
 
 /**
  * What became of letters, as the redrive topic says it: its first record for a letter settles it, and every other for the same letter counts for nothing.

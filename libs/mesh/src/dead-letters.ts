@@ -33,7 +33,8 @@ interface FoundLetter extends LetterRecord, Place {
   readonly timeMs: number
 }
 
-const maxSliceRecords = 500
+/** A letter may be as large as a record can be: what is read at a time stays small. */
+const maxSliceRecords = 100
 /** Letters less far apart than this are read at one go. */
 const joinedGap = 1000n
 /** Letters that a page looks at, at most: what it answers comes in bounded time. */
