@@ -1,5 +1,5 @@
 import { backoffMs, pause } from '../backoff.ts'
-import { protocolType } from './errors.ts'
+import { isBrokerAway, protocolType } from './errors.ts'
 import { type AbortedTransaction, sendFetch } from './fetch-request.ts'
 import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
 
@@ -80,10 +80,18 @@ export class Fetcher {
 
   /** The partition's leader; while it has none any broker, which will say so. */
   #leaderOf(source: FetchSource): string {
-    const leader = this.#cluster
-      .findTopicPartitionMetadata(source.topic)
-      .find(({ partitionId }) => partitionId === source.partition)?.leader
+    const leader = this.#partitionsOf(source.topic).find(({ partitionId }) => partitionId === source.partition)?.leader
     return leader !== undefined && leader >= 0 ? String(leader) : (this.#cluster.getNodeIds()[0] ?? '0')
+  }
+
+  /** None where a lost connection took the metadata with it: the next request fails, and metadata is asked for anew. */
+  #partitionsOf(topic: string): ReturnType<Cluster['findTopicPartitionMetadata']> {
+    try {
+      return this.#cluster.findTopicPartitionMetadata(topic)
+    } catch (error) {
+      if (isBrokerAway(error)) return []
+      throw error
+    }
   }
 
   #ensureLoops(): void {

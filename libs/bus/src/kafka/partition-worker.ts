@@ -236,6 +236,9 @@ export class PartitionWorker implements FetchSource {
 
   async #logOffset(at: 'earliest' | 'latest'): Promise<bigint> {
     const { reading } = this.#options
+    // A lost connection may have taken the metadata with it, and nothing may be wanted yet that would make the fetcher ask for it.
+    await reading.connect()
+    await reading.refreshMetadataIfNecessary()
     const [topic] = await reading.fetchTopicsOffset([
       { topic: this.topic, partitions: [{ partition: this.partition }], fromBeginning: at === 'earliest' },
     ])

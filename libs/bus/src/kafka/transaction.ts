@@ -76,6 +76,8 @@ export class TransactionalWriter {
 
   /** Counts of partitions; of a topic not written to before, after one request. @throws MeshError NOT_FOUND */
   async partitionCount(topic: string): Promise<number> {
+    // A lost connection may have taken the metadata with it.
+    await this.#cluster.refreshMetadataIfNecessary()
     return this.#cluster.findTopicPartitionMetadata(topic).length || partitionCount(this.#cluster, topic)
   }
 
