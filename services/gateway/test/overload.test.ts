@@ -7,12 +7,12 @@ import { predictionV1 } from '@spillway/wire'
 import { expect, it, onTestFinished } from 'vitest'
 import { startGateway } from './fixture.ts'
 
-const servedPerS = 200
+const servedPerS = 40
 const serviceMs = 1000 / servedPerS
-const seconds = 4
-/** Without refusals the last calls would wait for 4 s. */
+const seconds = 5
+/** Without refusals the last calls would wait for 5 s. */
 const deadlineMs = 3000
-const maxCallsInFlight = 200
+const maxCallsInFlight = 40
 
 /** Serves one call after the other, so many a second, as a model would that is the bottleneck. */
 function bottleneck(pipeline: GatewayPipeline): GatewayPipeline & { readonly mostWaiting: number } {
