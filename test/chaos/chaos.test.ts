@@ -9,6 +9,7 @@ import { finalLine, verdict } from './verdict.ts'
 test.each<{ bus: BusName; links: Links; seed: number; faults: number }>([
   { bus: 'embedded', links: 'topic', seed: 1, faults: 6 },
   { bus: 'kafka', links: 'topic', seed: 380, faults: 8 },
+  { bus: 'nats', links: 'topic', seed: 380, faults: 8 },
 ])('$bus under $faults faults, $links links: each event is answered once, and right', { timeout: 300_000 }, async (options) => {
   const { bus, links, seed, faults } = options
   const system = await openSystem(bus, links)

@@ -78,7 +78,16 @@ async function chaos(bus: BusName, { faults, minutes, links, seed, rate, calmMs,
     if (Array.isArray(plan))
       for (const [index, { fault, settles }] of plan.entries())
         say(`plan ${index + 1}: ${describeFault(fault)}${settles ? '' : '; the next comes on top'}`)
-    const outcome = await runChaos(system, { name: bus, seed, plan, minutes, ratePerS: rate, calmMs, sample: 20_000, say })
+    const outcome = await runChaos(system, {
+      name: links === 'grpc' && bus !== 'embedded' ? `${bus} with grpc links` : bus,
+      seed,
+      plan,
+      minutes,
+      ratePerS: rate,
+      calmMs,
+      sample: 20_000,
+      say,
+    })
     if (logs !== undefined) {
       mkdirSync(logs, { recursive: true })
       for (const { name, log } of system.instances.values()) writeFileSync(join(logs, `${bus}-${name}.log`), log)

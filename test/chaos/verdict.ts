@@ -33,7 +33,8 @@ export function finalLine(outcome: Pick<Outcome, 'name' | 'seed' | 'faults' | 'r
 
 /** In Markdown, which reads well as it is. */
 function recoveryTable({ faults }: Outcome): readonly string[] {
-  const pair = ({ median, most }: { median: number; most: number }): string => `${median.toFixed(1)} / ${most.toFixed(1)}`
+  const pair = ({ median, most }: { median: number; most: number }): string =>
+    Number.isNaN(median) ? '' : `${median.toFixed(1)} / ${most.toFixed(1)}`
   return [
     '| fault | times | measured | first output, s | every partition, s | every partition, from its end, s |',
     '|---|---|---|---|---|---|',
