@@ -143,7 +143,11 @@ export class KafkaProcessor implements Processor {
     const { signal } = this.#stop
     for (let failures = 0; !signal.aborted;) {
       try {
-        if (this.#drained === undefined) this.#own(await member.join(this.#owned))
+        if (this.#drained === undefined) {
+          const partitions = await member.join(this.#owned)
+          // Drained meanwhile: nobody would end the workers that were begun now.
+          if (!this.#isDraining()) this.#own(partitions)
+        }
         this.#back()
         failures = 0
         await this.#beat(member)
@@ -164,6 +168,10 @@ export class KafkaProcessor implements Processor {
       }
     }
     this.#joined.resolve()
+  }
+
+  #isDraining(): boolean {
+    return this.#drained !== undefined
   }
 
   /** Until the group rebalances, or this member was fenced, or it stops. */
