@@ -4,6 +4,11 @@ import type { Component, Signature, Tensor } from '@spillway/core'
 export interface ModelSignature {
   readonly inputs: Signature
   readonly outputs: Signature
+  /**
+   * Whole shapes by tensor (-1: any size) of a model whose first dimension is not the row: a request is run alone, and the mesh cannot use it. Absent where
+   * rows are batched.
+   */
+  readonly wholeShapes?: ReadonlyMap<string, readonly number[]>
 }
 
 export type Tensors = ReadonlyMap<string, Tensor>
