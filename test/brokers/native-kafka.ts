@@ -2,7 +2,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { untilAnswers } from './ready.ts'
-import { freePorts, Supervised } from './supervised.ts'
+import { freePorts } from './ports.ts'
+import { Supervised } from './supervised.ts'
 
 const host = '127.0.0.1'
 
@@ -73,7 +74,11 @@ export class NativeKafka {
 
   static async start(jars: string, advertisedPorts: readonly number[] = []): Promise<NativeKafka> {
     const folder = await mkdtemp(join(tmpdir(), 'spillway-kafka-'))
-    const [port, controllerPort, ...proxiedPorts] = (await freePorts(2 + advertisedPorts.length, host)) as [number, number, ...number[]]
+    const [port, controllerPort, ...proxiedPorts] = (await freePorts(2 + advertisedPorts.length)) as unknown as [
+      number,
+      number,
+      ...number[],
+    ]
     const proxied = advertisedPorts.map((advertisedPort, i) => ({ name: `PROXIED${i}`, port: proxiedPorts[i]!, advertisedPort }))
     await writeFile(join(folder, 'log4j2.properties'), loggingConfiguration)
     await writeFile(join(folder, 'server.properties'), serverProperties(port, controllerPort, folder, proxied))

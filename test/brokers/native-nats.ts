@@ -2,7 +2,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { untilNatsAnswers } from './nats-ready.ts'
-import { freePorts, Supervised } from './supervised.ts'
+import { freePorts } from './ports.ts'
+import { Supervised } from './supervised.ts'
 
 const host = '127.0.0.1'
 
@@ -21,7 +22,7 @@ export class NativeNats {
 
   static async start(binary: string): Promise<NativeNats> {
     const folder = await mkdtemp(join(tmpdir(), 'spillway-nats-'))
-    const [port] = (await freePorts(1, host)) as [number]
+    const [port] = (await freePorts(1)) as unknown as [number]
     const server = new NativeNats(binary, folder, port)
     await server.#launch()
     return server

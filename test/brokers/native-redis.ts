@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { RedisBinary } from './redis-binary.ts'
 import { untilRedisAnswers } from './redis-ready.ts'
-import { freePorts, Supervised } from './supervised.ts'
+import { freePorts } from './ports.ts'
+import { Supervised } from './supervised.ts'
 
 const host = '127.0.0.1'
 
@@ -26,7 +27,7 @@ export class NativeRedis {
 
   static async start(binary: RedisBinary, appendFsync: string): Promise<NativeRedis> {
     const folder = await mkdtemp(join(tmpdir(), 'spillway-redis-'))
-    const [port] = (await freePorts(1, host)) as [number]
+    const [port] = (await freePorts(1)) as unknown as [number]
     const server = new NativeRedis(binary, folder, port, appendFsync)
     await server.#launch()
     return server

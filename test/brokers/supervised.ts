@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 
 /** Starts the command, says its process id, and kills it when our end of the pipe closes, however we ended: a server does not watch for that itself. */
@@ -49,17 +48,4 @@ export class Supervised {
   signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
     process.kill(this.pid, signal)
   }
-}
-
-/** Ports that nothing listens on just now. */
-export async function freePorts(count: number, host: string): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer())
-  const ports: number[] = []
-  for (const server of servers) {
-    server.listen(0, host)
-    await once(server, 'listening')
-    ports.push((server.address() as { port: number }).port)
-  }
-  await Promise.all(servers.map(async (server) => new Promise((closed) => server.close(closed))))
-  return ports
 }

@@ -10,7 +10,7 @@ import { type FraudNames, fraudNames, writePipeline } from '../e2e/fraud-run.ts'
 import { FaultyProxy } from './faulty-proxy.ts'
 import { Instance } from './instance.ts'
 import type { Menu } from './plan.ts'
-import { steadyPorts } from './ports.ts'
+import { freePorts } from '../brokers/ports.ts'
 import { type Links, metricsLag, type NewRecord, type System, transactionIdOf } from './system.ts'
 
 const partitions = 8
@@ -142,7 +142,7 @@ export class DistributedSystem implements System {
   async #startAll(): Promise<void> {
     await this.#bus.start(AbortSignal.timeout(60_000))
     await this.#bus.topics.ensure([this.names.transactions, this.names.labels].map((name) => ({ name, partitions })))
-    const ports = await steadyPorts(startOrder.length * 2)
+    const ports = await freePorts(startOrder.length * 2)
     for (const [index, name] of startOrder.entries()) this.#ports.set(name, { http: ports[index * 2]!, grpc: ports[index * 2 + 1]! })
     for (const name of startOrder) this.#make(name, this.links.get(`${name} to the broker`)?.port ?? this.#broker.port).start()
     await Promise.all([...this.instances.values()].map((instance) => instance.ready(60_000)))
@@ -189,7 +189,7 @@ export class DistributedSystem implements System {
 
   async add(service: string): Promise<Instance> {
     const name = `${service}-3`
-    const [http, grpc] = (await steadyPorts(2)) as [number, number]
+    const [http, grpc] = (await freePorts(2)) as unknown as [number, number]
     this.#ports.set(name, { http, grpc })
     const instance = this.#make(name, this.#broker.port)
     instance.start()

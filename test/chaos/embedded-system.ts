@@ -11,7 +11,7 @@ import { readBus } from '../e2e/read-bus.ts'
 import type { FaultyProxy } from './faulty-proxy.ts'
 import { Instance } from './instance.ts'
 import type { Menu } from './plan.ts'
-import { steadyPorts } from './ports.ts'
+import { freePorts } from '../brokers/ports.ts'
 import { metricsLag, type NewRecord, type System, transactionIdOf } from './system.ts'
 
 /** `spillway up`: everything in one process, reached through its gateway. */
@@ -39,7 +39,7 @@ export class EmbeddedSystem implements System {
 
   static async start(): Promise<EmbeddedSystem> {
     const folder = mkdtempSync(join(tmpdir(), 'spillway-chaos-'))
-    const system = new EmbeddedSystem(folder, (await steadyPorts(3)) as unknown as readonly [number, number, number])
+    const system = new EmbeddedSystem(folder, (await freePorts(3)) as unknown as readonly [number, number, number])
     try {
       const [instance] = system.instances.values()
       instance!.start()

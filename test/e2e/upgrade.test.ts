@@ -9,7 +9,8 @@ import { parse, stringify } from 'yaml'
 import { sharedKafka } from '../brokers/mod.ts'
 import { readKafka } from '../checker/read-kafka.ts'
 import { fraudEvents, type FraudNames, fraudNames, topicRecords, writePipeline } from './fraud-run.ts'
-import { freePorts, SpillwayProcess, until } from './processes.ts'
+import { freePorts } from '../brokers/ports.ts'
+import { SpillwayProcess, until } from './processes.ts'
 
 const backlog = 400
 const later = 100

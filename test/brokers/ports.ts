@@ -1,12 +1,12 @@
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import { randomInt } from 'node:crypto'
 
 /**
- * Ports for processes that are killed and come back: below the range from which the system takes ports for outgoing connections, so that none of
- * these has one while its process is away.
+ * Ports that nothing listens on, for processes that are told where to listen, or are killed and come back: below the range from which the system
+ * takes ports for outgoing connections, so that none of these has one in the meantime.
  */
-export async function steadyPorts(count: number): Promise<readonly number[]> {
+export async function freePorts(count: number): Promise<readonly number[]> {
   const ports = new Set<number>()
   while (ports.size < count) {
     const port = randomInt(12_000, 32_000)
