@@ -18,6 +18,7 @@ const broker = [
   'test/checker/read-kafka.test.ts',
   'test/e2e/dead-letters-brokers.test.ts',
   'test/e2e/multi-process.test.ts',
+  'test/e2e/nats-services.test.ts',
   'test/e2e/nats.test.ts',
   'test/e2e/store-ownership.test.ts',
   'test/e2e/upgrade.test.ts',

@@ -1,5 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { type Bus, sliceRecords } from '@spillway/bus'
+import { textColumn } from '@spillway/core'
 import { type PlayEvent, playEvents, buildWorld, smallSize, topicRecords } from '@spillway/example-fraud'
 import { parse, stringify } from 'yaml'
 import type { CheckedRecord } from '../checker/record.ts'
@@ -105,6 +107,23 @@ export function brokenEvents(): readonly { readonly value: string; readonly code
     { value: changed({ tx_datetime: 'yesterday' }), code: 'INVALID_ARGUMENT', field: 'tx_datetime' },
     { value: changed({ padding: 'x'.repeat(300_000) }), code: 'INVALID_ARGUMENT' },
   ]
+}
+
+/**
+ * Makes the input topics and fills them: everything waits on its topic before the mesh starts. Inputs that are there are read within `maxSkew` of
+ * each other, while one that is still to come would be taken for an idle one.
+ * @param broken values that stand on the transactions' topic behind all others
+ */
+export async function publishBacklog(bus: Bus, names: FraudNames, transactions: number, broken: readonly string[]): Promise<void> {
+  const events = fraudEvents(transactions)
+  await bus.topics.ensure([names.transactions, names.labels].map((name) => ({ name, partitions: 8 })))
+  for (const topic of ['transactions', 'labels'] as const) {
+    const records = topicRecords(events, topic)
+    for (let start = 0; start < records.count; start += 2000)
+      await bus.publish(names[topic], sliceRecords(records, start, Math.min(records.count, start + 2000)))
+  }
+  if (broken.length > 0)
+    await bus.publish(names.transactions, { count: broken.length, keys: textColumn(broken.map(() => '1')), values: textColumn(broken) })
 }
 
 export { topicRecords }

@@ -1,14 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { NatsBus, sliceRecords } from '@spillway/bus'
-import { MeshError, textColumn } from '@spillway/core'
+import { NatsBus } from '@spillway/bus'
+import { MeshError } from '@spillway/core'
 import { afterAll, describe, expect, test } from 'vitest'
 import { sharedNats } from '../brokers/mod.ts'
 import { check } from '../checker/check.ts'
 import { readNats } from '../checker/read-nats.ts'
 import { isClean, summary } from '../checker/report.ts'
-import { brokenEvents, fraudEvents, type FraudNames, fraudNames, pipelineFacts, topicRecords, writePipeline } from './fraud-run.ts'
+import { brokenEvents, fraudNames, pipelineFacts, publishBacklog, writePipeline } from './fraud-run.ts'
 import { SpillwayProcess, until } from './processes.ts'
 
 const transactionCount = 20_000
@@ -28,7 +28,12 @@ describe.skipIf('skipped' in nats)('the fraud pipeline over NATS JetStream, ever
     const broken = brokenEvents()
     const bus = new NatsBus({ servers, clientName: 'e2e' })
     await bus.start(AbortSignal.timeout(20_000))
-    await publishBacklog(bus, names)
+    await publishBacklog(
+      bus,
+      names,
+      transactionCount,
+      broken.map(({ value }) => value),
+    )
     const written = async (topic: string): Promise<number> => {
       try {
         return (await bus.topics.offsets(topic)).reduce((sum, { end }) => sum + Number(end), 0)
@@ -79,16 +84,3 @@ describe.skipIf('skipped' in nats)('the fraud pipeline over NATS JetStream, ever
     expect(report.deadLetters).toBe(broken.length)
   })
 })
-
-/** Everything waits on its topic before the mesh starts: inputs that are there are read within `maxSkew` of each other. */
-async function publishBacklog(bus: NatsBus, names: FraudNames): Promise<void> {
-  const events = fraudEvents(transactionCount)
-  await bus.topics.ensure([names.transactions, names.labels].map((name) => ({ name, partitions: 8 })))
-  for (const topic of ['transactions', 'labels'] as const) {
-    const records = topicRecords(events, topic)
-    for (let start = 0; start < records.count; start += 2000)
-      await bus.publish(names[topic], sliceRecords(records, start, Math.min(records.count, start + 2000)))
-  }
-  const broken = brokenEvents().map(({ value }) => value)
-  await bus.publish(names.transactions, { count: broken.length, keys: textColumn(broken.map(() => '1')), values: textColumn(broken) })
-}

@@ -1,7 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 
@@ -70,8 +68,8 @@ export class TestProcess {
 
 /** A `spillway` process. */
 export class SpillwayProcess extends TestProcess {
-  private readonly args: readonly string[]
-  private readonly cwd: string
+  protected readonly args: readonly string[]
+  protected readonly cwd: string
 
   constructor(args: readonly string[], cwd: string) {
     super(args.slice(0, 2).join(' '), node, [cli, ...args], { cwd })
@@ -99,18 +97,4 @@ export async function until<T>(
     if (Date.now() > endMs) throw new Error(`gave up after ${timeoutMs} ms waiting for ${what}\n${detail()}`)
     await wait(50)
   }
-}
-
-/** Ports that were free a moment ago. */
-export async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = Array.from({ length: count }, () => createServer())
-  const ports = await Promise.all(
-    servers.map(async (server) => {
-      server.listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      return (server.address() as AddressInfo).port
-    }),
-  )
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  return ports
 }
