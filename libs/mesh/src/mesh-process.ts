@@ -26,7 +26,8 @@ import { Isolation } from './isolation.ts'
 import type { Pipeline } from './pipeline.ts'
 import { RedriveHead } from './redrive-head.ts'
 import { type Exit, type Runner, StageRunner } from './runner.ts'
-import { Segment, type Sink } from './segment.ts'
+import { Segment } from './segment.ts'
+import type { Sink } from './sinks.ts'
 import { EventSource, FrameSource } from './sources.ts'
 
 export interface MeshProcessOptions {

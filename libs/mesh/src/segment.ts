@@ -2,7 +2,6 @@ import { type Clock, type Component, MeshError, redrivenHeader, type StageContex
 import type { Attempt, Bus, Lag, Outputs, Processor, ProcessorEvent, Slice, Write } from '@spillway/bus'
 import type { HistoryStore } from '@spillway/features'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
-import type { FrameInfo } from '@spillway/wire'
 import { Guard } from './guard.ts'
 import { InputLanes } from './input-lanes.ts'
 import { Isolation } from './isolation.ts'
@@ -10,17 +9,10 @@ import type { Pipeline } from './pipeline.ts'
 import type { SegmentPlan } from './graph.ts'
 import type { RedriveHead } from './redrive-head.ts'
 import { type FailedRows, mergeResults, type Runner, type RunResult } from './runner.ts'
-import { encodeDeadLetters, encodeEvents, encodeFrames, type SinkContext } from './sinks.ts'
+import { SegmentOutputs } from './segment-outputs.ts'
+import type { Sink } from './sinks.ts'
 import type { Decoded, Source } from './sources.ts'
 import { Turns } from './turns.ts'
-
-/**
- * What a topic takes: frames (whose schema is the pipeline's unless it is given), or events of an output with their CloudEvents type.
- * `answers`: each row there is the answer to one that was read; otherwise it comes beside one.
- */
-export type Sink =
-  | { readonly kind: 'frames'; readonly schema?: string; readonly answers: boolean }
-  | { readonly kind: 'events'; readonly type: string; readonly answers: boolean }
 
 export interface SegmentOptions {
   readonly plan: SegmentPlan
@@ -49,7 +41,7 @@ export class Segment implements Component {
   private readonly options: SegmentOptions
   private readonly processor: Processor
   private readonly lanes: InputLanes | undefined
-  private readonly frame: FrameInfo
+  private readonly outputs: SegmentOutputs
   private readonly guard: Guard
   /** Letters of a partition's events and slices of that partition take turns: they write the same histories. */
   private readonly turns = new Turns()
@@ -65,7 +57,7 @@ export class Segment implements Component {
     const { plan, pipeline, bus, histories, redrive } = options
     this.plan = plan
     this.options = options
-    this.frame = { schema: pipeline.schemaHash, release: pipeline.release, target: plan.name }
+    this.outputs = new SegmentOutputs(options)
     const { logger } = options.telemetry
     this.guard = new Guard(options.isolation ?? new Isolation({ logger }), logger)
     const readsEvents = plan.sources.some((source) => source.input !== undefined)
@@ -202,15 +194,15 @@ export class Segment implements Component {
     const run = await this.inTurn(`${slice.topic}/${slice.partition}`, () => this.guard.run(rows, attempt, context))
     const result = mergeResults([run, { outputs: new Map(), failures: decoded.failures }])
     if (entry.answers) this.checkComplete(slice, decoded, result)
-    const outputs = { writes: this.encode(slice.partition, result, attempt), consumed: decoded.consumed }
-    this.observe(result, clock.nowMs())
+    const { writes, result: written } = this.outputs.encode(slice.partition, result, attempt)
+    this.observe(written, clock.nowMs())
     const { rowCount, meta } = decoded.batch
     if (rowCount > 0) {
       const newestMs = maxOf(meta.eventTimesMs)
       this.newestMs = Math.max(this.newestMs, newestMs)
       done?.(newestMs)
     }
-    return outputs
+    return { writes, consumed: decoded.consumed }
   }
 
   /** Letters that were given back: as any slice, but that they wait for no other input, and hold none up. */
@@ -227,8 +219,9 @@ export class Segment implements Component {
       firstRow += batch.rowCount
       const result = mergeResults([run, { outputs: new Map(), failures }])
       if (answers) this.checkComplete(slice, rows, result)
-      writes.push(...this.encode(slice.partition, result, attempt))
-      this.observe(result, clock.nowMs())
+      const encoded = this.outputs.encode(slice.partition, result, attempt)
+      writes.push(...encoded.writes)
+      this.observe(encoded.result, clock.nowMs())
     }
     metrics.eventsIn(slice.topic, slice.records.count)
     return { writes }
@@ -253,30 +246,6 @@ export class Segment implements Component {
       )
   }
 
-  private encode(partition: number, result: RunResult, attempt: Attempt): readonly Write[] {
-    const { pipeline, bus, sinks } = this.options
-    const contextOf = (topic: string): SinkContext => {
-      const maxRecordBytes = Math.min(bus.maxRecordBytes, attempt.maxRecordBytes(topic))
-      return { partition, maxRecordBytes, frame: { ...this.frame, schema: schemaOf(sinks.get(topic)) ?? this.frame.schema } }
-    }
-    const writes: Write[] = []
-    const failures = [...result.failures]
-    for (const [topic, batch] of result.outputs) {
-      const sink = sinks.get(topic)
-      if (sink === undefined)
-        throw new MeshError('INTERNAL', `segment ${this.plan.name} has an output for ${topic}, which it does not write`)
-      const { write, oversize } =
-        sink.kind === 'frames'
-          ? encodeFrames(topic, batch, contextOf(topic))
-          : encodeEvents(topic, batch, sink.type, `spillway/${pipeline.name}`, contextOf(topic))
-      if (write.records.count > 0) writes.push(write)
-      failures.push(...oversize)
-    }
-    if (failures.length > 0)
-      writes.push(encodeDeadLetters(pipeline.deadLetterTopic, this.plan.name, failures, contextOf(pipeline.deadLetterTopic)))
-    return writes
-  }
-
   private observe(result: RunResult, nowMs: number): void {
     const { metrics, pipeline } = this.options
     for (const [topic, batch] of result.outputs) metrics.outputsOut(topic, batch.rowCount)
@@ -289,10 +258,6 @@ export class Segment implements Component {
       ingestTimesMs.filter((_, row) => headers[row]![redrivenHeader] === undefined).map((ingestMs) => nowMs - ingestMs),
     )
   }
-}
-
-function schemaOf(sink: Sink | undefined): string | undefined {
-  return sink?.kind === 'frames' ? sink.schema : undefined
 }
 
 const noResult: RunResult = { outputs: new Map(), failures: [] }

@@ -1,4 +1,4 @@
-import { bytesAt, bytesColumn, type Batch, column, MeshError, sliceBatch, takeRows, type BytesColumn, textColumn } from '@spillway/core'
+import { bytesAt, bytesColumn, type Batch, column, type MeshError, sliceBatch, type BytesColumn, textColumn } from '@spillway/core'
 import { recordBytes, recordBytesLimit, type RecordHeaders, type Records, takeRecords, type Write } from '@spillway/bus'
 import { cloudEventHeaders, encodeFrame, type FrameInfo, splitFrames } from '@spillway/wire'
 import { letterHeaders } from './dead-letter-headers.ts'
@@ -10,13 +10,22 @@ export const eventColumn = 'event'
 /** Room kept for what a bus adds to a frame's record. */
 const recordOverheadBytes = 4096
 
+/**
+ * What a topic takes: frames (whose schema is the pipeline's unless it is given), or events of an output with their CloudEvents type.
+ * `answers`: each row there is the answer to one that was read; otherwise it comes beside one.
+ */
+export type Sink =
+  | { readonly kind: 'frames'; readonly schema?: string; readonly answers: boolean }
+  | { readonly kind: 'events'; readonly type: string; readonly answers: boolean }
+
 export interface Encoded {
   readonly write: Write
-  /** Rows that are too large for any record. */
-  readonly oversize: readonly FailedRows[]
+  /** Rows that are too large for any record, by their places in the batch: what is written is without them. */
+  readonly oversize: readonly number[]
 }
 
 export interface SinkContext {
+  readonly topic: string
   /** Partition of the slice that the rows came from: outputs stay on it. */
   readonly partition: number
   readonly maxRecordBytes: number
@@ -24,16 +33,14 @@ export interface SinkContext {
 }
 
 /** Rows for a topic link: one record is one frame. */
-export function encodeFrames(topic: string, batch: Batch, context: SinkContext): Encoded {
-  const maxBytes = context.maxRecordBytes - recordOverheadBytes
-  const { frames, oversize } = splitFrames(batch, context.frame, maxBytes)
+export function encodeFrames(batch: Batch, { topic, partition, frame, maxRecordBytes }: SinkContext): Encoded {
+  const { frames, oversize } = splitFrames(batch, frame, maxRecordBytes - recordOverheadBytes)
   const records: Records = { count: frames.length, values: bytesColumn(frames) }
-  return { write: { topic, partition: context.partition, records }, oversize: tooLarge(topic, batch, oversize, maxBytes) }
+  return { write: { topic, partition, records }, oversize }
 }
 
 /** Rows for an output topic: one record is one event, with CloudEvents binary-mode headers. */
-export function encodeEvents(topic: string, batch: Batch, type: string, source: string, context: SinkContext): Encoded {
-  const { partition, maxRecordBytes } = context
+export function encodeEvents(batch: Batch, type: string, source: string, { topic, partition, maxRecordBytes }: SinkContext): Encoded {
   const all: Records = {
     count: batch.rowCount,
     keys: textColumn(batch.meta.keys),
@@ -44,21 +51,12 @@ export function encodeEvents(topic: string, batch: Batch, type: string, source: 
   for (let row = 0; row < all.count; row++)
     if (recordBytesLimit(all, row) > maxRecordBytes && recordBytes(all, row) > maxRecordBytes) oversize.push(row)
   const records = oversize.length === 0 ? all : takeRecords(all, rowsWithout(all.count, oversize))
-  return { write: { topic, partition, records }, oversize: tooLarge(topic, batch, oversize, maxRecordBytes) }
+  return { write: { topic, partition, records }, oversize }
 }
 
 function rowsWithout(rowCount: number, left: readonly number[]): number[] {
   const out = new Set(left)
   return Array.from({ length: rowCount }, (_, row) => row).filter((row) => !out.has(row))
-}
-
-function tooLarge(topic: string, batch: Batch, rows: readonly number[], maxBytes: number): readonly FailedRows[] {
-  if (rows.length === 0) return []
-  const error = new MeshError(
-    'OUT_OF_RANGE',
-    `the row's record for topic ${topic} is larger than ${maxBytes} bytes, which is what the bus takes`,
-  )
-  return [{ stage: `sink ${topic}`, batch: takeRows(batch, rows), errors: rows.map(() => error) }]
 }
 
 /**

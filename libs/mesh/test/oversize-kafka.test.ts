@@ -6,7 +6,8 @@ import kafkajs from 'kafkajs'
 import { describe, expect, test } from 'vitest'
 import { startKafka } from '../../../test/brokers/kafka.ts'
 import { parsePipeline } from '../src/mod.ts'
-import { Segment, type Sink } from '../src/segment.ts'
+import { Segment } from '../src/segment.ts'
+import type { Sink } from '../src/sinks.ts'
 import { EventSource } from '../src/sources.ts'
 import { metrics, never, runnerOf, telemetry } from './fixture.ts'
 
@@ -98,14 +99,10 @@ else
       expect(frames.length).toBeGreaterThan(3)
       expect(frames.flatMap(({ meta }) => [...meta.keys])).toEqual(good)
       const letters = await read('dead-letters')
-      expect(letters.map(({ headers }) => headers)).toEqual(
-        expect.arrayContaining(
-          ['predictions', 'frames'].map(
-            (name) => expect.objectContaining({ 'spillway-code': 'OUT_OF_RANGE', 'spillway-stage': `sink ${topic(name)}` }) as unknown,
-          ),
-        ),
-      )
-      expect(letters).toHaveLength(2)
+      // Too large for both topics: it is one letter, and the frames that could be written are without it as well.
+      expect(letters.map(({ headers }) => headers)).toEqual([
+        expect.objectContaining({ 'spillway-code': 'OUT_OF_RANGE', 'spillway-stage': `sink ${topic('predictions')}` }),
+      ])
       await bus.drain()
       await kafka.stop()
     })

@@ -1,7 +1,8 @@
 import { type Bus, EmbeddedBus, KafkaBus } from '@spillway/bus'
 import { type Batch, systemClock, takeRows, text, withColumns } from '@spillway/core'
 import { parsePipeline } from '../src/mod.ts'
-import { Segment, type Sink } from '../src/segment.ts'
+import { Segment } from '../src/segment.ts'
+import type { Sink } from '../src/sinks.ts'
 import { EventSource, FrameSource } from '../src/sources.ts'
 import { metrics, runnerOf, telemetry, through } from './fixture.ts'
 

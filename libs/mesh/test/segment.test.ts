@@ -1,15 +1,21 @@
 import { EmbeddedBus, recordsOf, type Slice } from '@spillway/bus'
-import { type Batch, bytesAt, MeshError, systemClock, takeRows, type StageResult, withColumns, text } from '@spillway/core'
+import { type Batch, bytesAt, MeshError, rowMeta, systemClock, takeRows, type StageResult, withColumns, text } from '@spillway/core'
 import { decodeFrame, encodeFrame } from '@spillway/wire'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { rowsOf } from '../../core/test/rows.ts'
 import type { Pipeline } from '../src/mod.ts'
-import { Segment, type Sink } from '../src/segment.ts'
+import { Segment } from '../src/segment.ts'
+import type { Sink } from '../src/sinks.ts'
 import { EventSource, FrameSource } from '../src/sources.ts'
 import { metrics, never, pipelineOf, rows, runnerOf, telemetry, through } from './fixture.ts'
 
 const frame = { schema: 's', release: '1', target: '' }
-const out = { predictions: { kind: 'topic', topic: 'predictions' }, frames: { kind: 'topic', topic: 'test.frames' } } as const
+const out = {
+  predictions: { kind: 'topic', topic: 'predictions' },
+  alerts: { kind: 'topic', topic: 'alerts' },
+  frames: { kind: 'topic', topic: 'test.frames' },
+  log: { kind: 'topic', topic: 'test.log' },
+} as const
 const maxRecordBytes = 100_000
 
 let bus: EmbeddedBus
@@ -18,7 +24,9 @@ let segment: Segment | undefined
 beforeEach(async () => {
   bus = new EmbeddedBus({ path: ':memory:', maxRecordBytes })
   await bus.start(never)
-  await bus.topics.ensure(['events', 'test.frames', 'predictions', 'alerts', 'test.dead-letters'].map((name) => ({ name, partitions: 1 })))
+  await bus.topics.ensure(
+    [...Object.values(out).map(({ topic }) => topic), 'events', 'test.dead-letters'].map((name) => ({ name, partitions: 1 })),
+  )
 })
 afterEach(async () => {
   await segment?.drain()
@@ -47,7 +55,9 @@ async function start(topic: 'events' | 'test.frames', process: Process, pipeline
     entries: new Map([[topic, { source, runner: runnerOf(process, out), answers: true }]]),
     sinks: new Map<string, Sink>([
       ['predictions', { kind: 'events', type: 'test.prediction', answers: true }],
+      ['alerts', { kind: 'events', type: 'test.alert', answers: false }],
       ['test.frames', { kind: 'frames', answers: true }],
+      ['test.log', { kind: 'frames', answers: false }],
     ]),
     telemetry,
     metrics,
@@ -208,6 +218,100 @@ describe('a row that fails at its stage', () => {
       'OUT_OF_RANGE',
     ])
     expect((await landed('predictions', 1))[0]!.value.toString()).toBe('a')
+  })
+})
+
+describe('a row with an output that is too large beside its answer', () => {
+  const large = 'x'.repeat(maxRecordBytes)
+  const written = async (topic: string, count: number): Promise<readonly unknown[]> =>
+    (await landed(topic, count)).flatMap<unknown>(({ value, headers }) =>
+      topic === out.log.topic ? decodeFrame(value).batch.meta.ids : [headers['ce_id']],
+    )
+  /** Rows with an id of their own, but for what the test says; each is predicted, and there is more of those that `more` names. */
+  const answering =
+    (port: 'alerts' | 'log', more: string, size: (batch: Batch, row: number) => string): Process =>
+    (batch) => {
+      const places = [...batch.meta.keys.keys()]
+      const beside = places.filter((row) => more.includes(batch.meta.keys[row]!))
+      const texts = text(places.map((row) => size(batch, row)))
+      // As the feature log's: without the event that it was.
+      const { events: _, ...known } = batch.meta
+      const logged = { ...batch, meta: rowMeta(batch.rowCount, known) }
+      return {
+        outputs: new Map([
+          [port, takeRows(withColumns(logged, [['event', texts]]), beside)],
+          ['predictions', withColumns(batch, [['event', text(batch.meta.keys)]])],
+        ]),
+        failures: [],
+      }
+    }
+  const publish = async (given: readonly (readonly [id: string, name: string])[]): Promise<void> =>
+    void (await bus.publish('events', recordsOf(given.map(([id, name]) => ({ value: event(name), headers: { ce_id: id } })))))
+
+  test.each(['alerts', 'log'] as const)('(%s) leaves all of its outputs, and is one dead letter, which holds its event', async (port) => {
+    await start(
+      'events',
+      answering(port, 'bc', ({ meta }, row) => (meta.keys[row] === 'b' ? large : 'small')),
+    )
+    await publish(['a', 'b', 'c'].map((name) => [name, name]))
+    expect(await written('predictions', 2)).toEqual(['a', 'c'])
+    expect(await written(out[port].topic, 1)).toEqual(['c'])
+    const [letter] = await landed('test.dead-letters', 1)
+    expect([letter!.value.toString(), letter!.headers['spillway-stage'], letter!.headers['spillway-code']]).toEqual([
+      event('b'),
+      `sink ${out[port].topic}`,
+      'OUT_OF_RANGE',
+    ])
+    expect(await committed('events')).toBe(3n)
+    for (const [topic, count] of Object.entries({ predictions: 2n, [out[port].topic]: 1n, 'test.dead-letters': 1n }))
+      expect(await bus.topics.offsets(topic)).toEqual([{ partition: 0, earliest: 0n, end: count }])
+  })
+
+  test('leaves those alone that share its id', async () => {
+    await start(
+      'events',
+      answering('alerts', 'bcd', ({ meta }, row) => (meta.keys[row] === 'c' ? large : 'small')),
+    )
+    await publish([
+      ['same', 'b'],
+      ['same', 'c'],
+      ['same', 'd'],
+    ])
+    expect((await landed('predictions', 2)).map(({ key }) => key)).toEqual(['b', 'd'])
+    expect((await landed('alerts', 2)).map(({ key }) => key)).toEqual(['b', 'd'])
+    expect((await landed('test.dead-letters', 1))[0]!.value.toString()).toBe(event('c'))
+  })
+
+  test('and in its answer too names the answer’s topic', async () => {
+    await start('events', (batch) => {
+      const rows = withColumns(batch, [['event', text(batch.meta.keys.map((key) => (key === 'b' ? large : key)))]])
+      return {
+        outputs: new Map([
+          ['alerts', rows],
+          ['predictions', rows],
+        ]),
+        failures: [],
+      }
+    })
+    await publish(['a', 'b'].map((name) => [name, name]))
+    expect((await landed('test.dead-letters', 1))[0]!.headers['spillway-stage']).toBe('sink predictions')
+    expect(await written('alerts', 1)).toEqual(['a'])
+    expect(await written('predictions', 1)).toEqual(['a'])
+  })
+
+  test('that fails behind that output is the dead letter of its failure alone', async () => {
+    const answers = answering('log', 'ab', ({ meta }, row) => (meta.keys[row] === 'b' ? large : 'small'))
+    await start('events', async (batch) => {
+      const { outputs } = await answers(batch)
+      const kept = takeRows(outputs.get('predictions')!, [0])
+      const failures = batch.rowCount < 2 ? [] : [{ row: 1, error: new MeshError('OUT_OF_RANGE', 'no b') }]
+      return { outputs: new Map([...outputs, ['predictions', kept]]), failures }
+    })
+    await publish(['a', 'b'].map((name) => [name, name]))
+    expect((await landed('test.dead-letters', 1))[0]!.headers['spillway-message']).toBe('no b')
+    expect(await written(out.log.topic, 1)).toEqual(['a'])
+    expect(await written('predictions', 1)).toEqual(['a'])
+    expect((await bus.topics.offsets('test.dead-letters'))[0]!.end).toBe(1n)
   })
 })
 
