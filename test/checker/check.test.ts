@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { check } from './check.ts'
-import { changed, fabricate, runOf } from './fabricated-run.ts'
+import { changed, deadLetter, fabricate, runOf } from './fabricated-run.ts'
 import { featureNames, Features, readTransaction } from './features.ts'
 import type { CheckedRecord } from './record.ts'
 import { findings, isClean, type Report, summary } from './report.ts'
@@ -67,6 +67,19 @@ describe('a faultless run', () => {
     expect(found(report)).not.toHaveProperty('lost')
   })
 
+  it('may have a dead letter of a row that no topic took: it is in no output, and in the history of those after it', async () => {
+    const report = await spoiled((parts) => {
+      const [alert] = parts.alerts
+      const id = alert!.headers!['ce_id']
+      const source = parts.transactions.find(({ value }) => value.includes(`"transaction_id":${id},`))!
+      parts.alerts.shift()
+      parts.predictions.splice(indexOf(parts, Number(id)), 1)
+      parts.deadLetters.push({ ...deadLetter(source, 'sink alerts'), offset: 1 })
+    })
+    expect(found(report)).toEqual({})
+    expect(report).toMatchObject({ inputs: 160, predictions: 158, deadLetters: 2 })
+  })
+
   it('may be read without headers', async () => {
     const report = await spoiled((parts) => {
       parts.deadLetters = parts.deadLetters.map(({ partition, offset, key, value }) => ({ partition, offset, key, value }))
@@ -93,6 +106,15 @@ describe('a planted defect is found, and nothing else', () => {
 
   it('a repeated dead letter', async () => {
     expect(found(await spoiled((parts) => parts.deadLetters.push({ ...parts.deadLetters[0]!, offset: 1 })))).toEqual({ duplicated: 1 })
+  })
+
+  it('a prediction beside a dead letter', async () => {
+    const report = await spoiled((parts) => {
+      const [prediction] = parts.predictions
+      const source = parts.transactions.find(({ value }) => value.includes(`"transaction_id":${prediction!.headers!['ce_id']},`))!
+      parts.deadLetters.push({ ...deadLetter(source, 'sink alerts'), offset: 1 })
+    })
+    expect(found(report)).toEqual({ duplicated: 1 })
   })
 
   it('a prediction of no input', async () => {

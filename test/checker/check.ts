@@ -1,6 +1,6 @@
 import { type Answers, matchAnswers } from './answers.ts'
 import { checkDeadLetters } from './dead-letters.ts'
-import { featureNames, Features, type Transaction } from './features.ts'
+import { featureNames, Features, readTransaction, type Transaction } from './features.ts'
 import { type CheckedRecord, inLogOrder, jsonObject } from './record.ts'
 import { Collector, type Report } from './report.ts'
 import { Cascade, scoreTolerance, type Tier } from './scores.ts'
@@ -50,8 +50,11 @@ export async function check(run: Run): Promise<Report> {
   const deadLetters = checkDeadLetters(run.deadLetters, run.inputs)
   const isDead = (topic: string, record: CheckedRecord): boolean => deadLetters.sources.has(`${topic}/${record.partition}/${record.offset}`)
   const answers = matchAnswers(inputs, (record) => isDead(pipeline.transactionsTopic, record), inLogOrder(run.predictions))
+  const unanswered = inputs.filter(({ partition, offset }) =>
+    deadLetters.remembered.has(`${pipeline.transactionsTopic}/${partition}/${offset}`),
+  )
   const features = new Features(
-    answers.answerable,
+    [...answers.answerable, ...unanswered.flatMap((record) => readTransaction(record) ?? [])],
     labels.filter((record) => !isDead(pipeline.labelsTopic, record)),
   )
   const content = new Collector()

@@ -4,6 +4,8 @@ import { Collector } from './report.ts'
 export interface DeadLetterFindings {
   /** `<topic>/<partition>/<offset>` of the inputs that became dead letters. */
   readonly sources: ReadonlySet<string>
+  /** Those of them that failed behind the features, so that histories have them; none where letters have no headers. */
+  readonly remembered: ReadonlySet<string>
   readonly duplicated: Collector
   readonly unexpected: Collector
   readonly wrong: Collector
@@ -23,6 +25,7 @@ export function checkDeadLetters(
     for (const record of records) originals.set(`${topic}/${record.partition}/${record.offset}`, record)
   const byValue = Map.groupBy(originals.keys(), (place) => originals.get(place)!.value)
   const sources = new Set<string>()
+  const remembered = new Set<string>()
   for (const letter of deadLetters) {
     const at = `dead letter ${letter.partition}/${letter.offset}`
     const source = letter.headers === undefined ? sourceByValue(letter, byValue, sources) : sourceByHeaders(letter.headers)
@@ -34,10 +37,12 @@ export function checkDeadLetters(
       (name) => letter.headers?.[name] === '' || (letter.headers && !(name in letter.headers)),
     )
     if (silent.length > 0) wrong.add(`${at} lacks ${silent.join(', ')}`)
-    if (original !== undefined) sources.add(source)
+    if (original === undefined) continue
+    sources.add(source)
+    if (letter.headers !== undefined && !letter.headers['spillway-stage']?.startsWith('preprocessing.')) remembered.add(source)
   }
   const ofInput = (topic: string): number => [...sources].filter((source) => source.startsWith(`${topic}/`)).length
-  return { sources, duplicated, unexpected, wrong, ofInput }
+  return { sources, remembered, duplicated, unexpected, wrong, ofInput }
 }
 
 function sourceByHeaders(headers: Readonly<Record<string, string>>): string {

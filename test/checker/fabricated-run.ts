@@ -64,11 +64,12 @@ export async function fabricate(): Promise<Parts> {
   return parts
 }
 
-function deadLetter(original: CheckedRecord): CheckedRecord {
+/** @param stage that it failed at */
+export function deadLetter(original: CheckedRecord, stage = 'preprocessing.transactions'): CheckedRecord {
   const headers = {
     'spillway-code': 'INVALID_ARGUMENT',
     'spillway-message': 'the event is not JSON',
-    'spillway-stage': 'parse',
+    'spillway-stage': stage,
     'spillway-source-topic': 'transactions',
     'spillway-source-partition': String(original.partition),
     'spillway-source-offset': String(original.offset),

@@ -43,7 +43,7 @@ export function readTransaction(record: CheckedRecord): Transaction | undefined 
 
 /**
  * The 15 features by the plainest means: for each window a walk through all that the key ever did.
- * `transactions` and `labels` are what was accepted into history: without dead letters.
+ * `transactions` and `labels` are what was accepted into history: without dead letters, but for those that failed behind it.
  */
 export class Features {
   readonly #byCustomer = new Map<number, Transaction[]>()
