@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Bus, EmbeddedBus, KafkaBus } from '@spillway/bus'
 import { type Contender, format } from './rounds.ts'
 import { fraudEvents, type FraudTopics, partitions, publishAll, sliceRecords, topicRecords } from './fraud.ts'
+import { figuresOf } from './own-process.ts'
 import { alternate, writeResult } from './rounds.ts'
 
 type DrainBus = { readonly kind: 'kafka'; readonly brokers: readonly string[] } | { readonly kind: 'embedded'; readonly path: string }
@@ -64,7 +64,8 @@ interface Counts {
   readonly labels: number
 }
 
-async function fill(bus: Bus, topics: FraudTopics, transactions: number): Promise<Counts> {
+/** Publishes the backlog that each round drains. @returns how many events it holds */
+export async function fill(bus: Bus, topics: FraudTopics, transactions: number): Promise<Counts> {
   await bus.start(AbortSignal.timeout(60_000))
   await bus.topics.ensure([topics.transactions, topics.labels].map((name) => ({ name, partitions })))
   const events = fraudEvents(transactions)
@@ -77,22 +78,11 @@ async function fill(bus: Bus, topics: FraudTopics, transactions: number): Promis
 function contenders(bus: DrainBus, topics: FraudTopics, counts: Counts): readonly Contender[] {
   return (['pipeline', 'bare'] as const).map((contender) => ({
     name: contender,
-    run: () => round({ contender, bus, run: `${contender}-${Date.now()}`, topics, ...counts }),
+    run: () => drainRound({ contender, bus, run: `${contender}-${Date.now()}`, topics, ...counts }),
   }))
 }
 
-/** Runs drain-round.ts in a process of its own, so that no round inherits another's heap. */
-function round(options: object): Promise<number> {
-  const child = spawn(process.execPath, [...process.execArgv, join(import.meta.dirname, 'drain-round.ts'), JSON.stringify(options)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  let output = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
-  return new Promise((resolve, reject) => {
-    child.on('exit', (code) => {
-      const perSecond = Number(output.trim().split('\n').at(-1))
-      if (code === 0 && perSecond > 0) resolve(perSecond)
-      else reject(new Error(`a round ended with ${String(code)}: ${output}`))
-    })
-  })
+/** Runs drain-round.ts in a process of its own. @returns events a second */
+export async function drainRound(round: object, nodeArgs: readonly string[] = []): Promise<number> {
+  return (await figuresOf(join(import.meta.dirname, 'drain-round.ts'), [JSON.stringify(round)], nodeArgs)).at(-1)!
 }

@@ -5,7 +5,7 @@ import { fraudEvents, fraudHost, fraudPipeline, partitions, rows, sliceRecords, 
 import { atRate } from './load.ts'
 import { alternate, figures, percentile, writeResult } from './rounds.ts'
 
-const perSecond = 1000
+export const eventsPerSecond = 1000
 const events = 15_000
 /** The first seconds are start-up: caches, connections, compilation. */
 const warmUp = 5000
@@ -32,7 +32,7 @@ export async function benchLatency(brokers: readonly string[], rounds: number): 
   writeResult({
     benchmark: 'latency-kafka',
     unit: 'ms p99',
-    setup: `${perSecond} transactions a second, ${partitions} partitions, slices of up to ${sliceRecords}, committed as soon as their outputs are ready; all services in one process; local: all links local; topics: all links topics (${hops.topics} hops for accepted rows). Bare: a kafkajs transactional loop. Clock: publish to receipt of the prediction by a read-committed subscriber.`,
+    setup: `${eventsPerSecond} transactions a second, ${partitions} partitions, slices of up to ${sliceRecords}, committed as soon as their outputs are ready; all services in one process; local: all links local; topics: all links topics (${hops.topics} hops for accepted rows). Bare: a kafkajs transactional loop. Clock: publish to receipt of the prediction by a read-committed subscriber.`,
     figures: [...p99s, ...(['bare', 'local', 'topics'] as const).map((system) => figures(`${system} p50`, p50s[system]))],
     target: `p99 ≤ bare p99 × hops + 15 ms: local ${limits.local.toFixed(0)} ms, topics ${limits.topics.toFixed(0)} ms`,
     reached: `local ${local.toFixed(0)} ms, topics ${topics.toFixed(0)} ms, bare ${bare.toFixed(0)} ms`,
@@ -40,7 +40,8 @@ export async function benchLatency(brokers: readonly string[], rounds: number): 
   })
 }
 
-async function measure(system: System, brokers: readonly string[]): Promise<readonly number[]> {
+/** One run. @returns the latency of each event after the warm-up, ms */
+export async function measure(system: System, brokers: readonly string[]): Promise<readonly number[]> {
   const run = `latency-${system}-${Date.now()}`
   const topics = { transactions: `${run}.transactions`, labels: `${run}.labels` }
   const client = new KafkaBus({ brokers, clientId: 'latency' })
@@ -86,7 +87,7 @@ async function play(client: KafkaBus, input: string, output: string): Promise<re
     }
   })()
   const failures: unknown[] = []
-  await atRate(perSecond, events, (from, to) => {
+  await atRate(eventsPerSecond, events, (from, to) => {
     sentMs.fill(performance.now(), from, to)
     client.publish(input, rows(records, from, to)).catch((error: unknown) => failures.push(error))
   })

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startKafka, startRedis } from '@spillway/test/brokers'
+import { benchDeliveryCost } from './delivery-cost.ts'
 import { benchDrainEmbedded, benchDrainKafka } from './drain.ts'
 import { benchFeaturesEmbedded } from './features-embedded.ts'
 import { benchFeaturesRead, benchFeaturesRedis } from './features-redis.ts'
@@ -47,6 +48,7 @@ const benchmarks: Readonly<
 > = {
   'drain-embedded': { on: nothing, run: () => benchDrainEmbedded({ rounds, transactions }) },
   'drain-kafka': { on: kafka, run: (brokers) => benchDrainKafka(brokers, { rounds, transactions }) },
+  'delivery-cost': { on: kafka, run: (brokers) => benchDeliveryCost(brokers, { rounds, transactions }) },
   'latency-kafka': { on: kafka, run: (brokers) => benchLatency(brokers, rounds) },
   overload: { on: nothing, run: () => benchOverload(Number(values.seconds)) },
   predict: { on: nothing, run: () => benchPredict(rounds) },

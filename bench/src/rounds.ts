@@ -10,6 +10,8 @@ export interface Contender {
 
 export interface Figures {
   readonly name: string
+  /** Where it is not the benchmark's. */
+  readonly unit?: string
   readonly median: number
   readonly min: number
   readonly max: number
@@ -28,11 +30,13 @@ export interface BenchResult {
   readonly notes?: readonly string[]
 }
 
-/** Rounds of all contenders in turn, so that the machine's moods fall on each alike. */
+/** Rounds of all contenders in turn, each second round in reverse, so that the machine's moods, and a server that warms up, fall on each alike. */
 export async function alternate(rounds: number, contenders: readonly Contender[]): Promise<readonly Figures[]> {
   const samples = contenders.map(() => [] as number[])
   for (let round = 0; round < rounds; round++) {
-    for (const [index, contender] of contenders.entries()) {
+    const turns = [...contenders.entries()]
+    if (round % 2 === 1) turns.reverse()
+    for (const [index, contender] of turns) {
       const figure = await contender.run()
       samples[index]!.push(figure)
       console.log(`  round ${round + 1}/${rounds} ${contender.name}: ${format(figure)}`)
@@ -68,6 +72,6 @@ export function writeResult(result: BenchResult): void {
   }
   writeFileSync(join(folder, `${result.benchmark}.json`), `${JSON.stringify({ ...result, machine }, null, 2)}\n`)
   console.log(`${result.benchmark}: ${result.met ? 'met' : 'MISSED'}: ${result.reached} (target: ${result.target})`)
-  for (const { name, median, min, max } of result.figures)
-    console.log(`  ${name}: ${format(median)} ${result.unit} (${format(min)} to ${format(max)})`)
+  for (const { name, unit = result.unit, median, min, max } of result.figures)
+    console.log(`  ${name}: ${[format(median), unit].join(' ').trim()} (${format(min)} to ${format(max)})`)
 }
