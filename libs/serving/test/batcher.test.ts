@@ -4,6 +4,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { type Backend, DynamicBatcher, ModelMetrics, type Tensors } from '../src/mod.ts'
 
 const never = new AbortController().signal
+const anyTime = { deadlineMs: Infinity, signal: never }
 
 /** A backend that doubles each row's value, refuses negative rows, and runs only when let. */
 class GatedBackend implements Backend {
@@ -69,7 +70,7 @@ describe('requests that arrive together or during a run', () => {
     const backend = new GatedBackend()
     backend.close()
     const batcher = new DynamicBatcher(backend, metrics())
-    const ask = (i: number): Promise<Tensors> => batcher.infer(rows(i, i + 0.5), 2, Infinity, never)
+    const ask = (i: number): Promise<Tensors> => batcher.infer(rows(i, i + 0.5), 2, anyTime)
     const answers = [ask(0), ask(1), ask(2)]
     await started(backend)
     for (let i = 3; i < 10; i++) answers.push(ask(i))
@@ -82,7 +83,7 @@ describe('requests that arrive together or during a run', () => {
     const backend = new GatedBackend()
     backend.close()
     const batcher = new DynamicBatcher(backend, metrics(), { maxBatchRows: 4 })
-    const answers = [1, 3, 2, 3, 4].map((count) => batcher.infer(rows(...new Array<number>(count).fill(1)), count, Infinity, never))
+    const answers = [1, 3, 2, 3, 4].map((count) => batcher.infer(rows(...new Array<number>(count).fill(1)), count, anyTime))
     backend.open()
     await Promise.all(answers)
     expect(backend.runs).toEqual([4, 2, 3, 4])
@@ -93,7 +94,7 @@ describe('requests that arrive together or during a run', () => {
     backend.close()
     const batcher = new DynamicBatcher(backend, metrics())
     const wide = new Map([['x', tensor('FP32', [1, 2], Float32Array.of(5, 6))]])
-    const answers = [rows(1), rows(2), wide, rows(3)].map((inputs) => batcher.infer(inputs, 1, Infinity, never))
+    const answers = [rows(1), rows(2), wide, rows(3)].map((inputs) => batcher.infer(inputs, 1, anyTime))
     backend.open()
     expect((await Promise.all(answers)).map(answer)).toEqual([[2], [4], [10], [6]])
     expect(backend.runs).toEqual([2, 1, 1])
@@ -102,8 +103,8 @@ describe('requests that arrive together or during a run', () => {
   test('wait for more where a delay is set', async () => {
     const backend = new GatedBackend()
     const batcher = new DynamicBatcher(backend, metrics(), { maxQueueDelayMs: 20, maxBatchRows: 3 })
-    await Promise.all([1, 2].map((value) => batcher.infer(rows(value), 1, Infinity, never)))
-    await Promise.all([1, 2, 3].map((value) => batcher.infer(rows(value), 1, Infinity, never)))
+    await Promise.all([1, 2].map((value) => batcher.infer(rows(value), 1, anyTime)))
+    await Promise.all([1, 2, 3].map((value) => batcher.infer(rows(value), 1, anyTime)))
     expect(backend.runs).toEqual([2, 3])
   })
 })
@@ -112,7 +113,7 @@ test('a request larger than a batch is run in pieces and answered whole', async 
   const backend = new GatedBackend()
   const batcher = new DynamicBatcher(backend, metrics(), { maxBatchRows: 4, maxQueueRows: 8 })
   const values = Array.from({ length: 11 }, (_, i) => i)
-  expect(answer(await batcher.infer(rows(...values), 11, Infinity, never))).toEqual(values.map((value) => 2 * value))
+  expect(answer(await batcher.infer(rows(...values), 11, anyTime))).toEqual(values.map((value) => 2 * value))
   expect(backend.runs).toEqual([4, 4, 3])
 })
 
@@ -120,7 +121,7 @@ test('a request that fails takes no neighbour with it', async () => {
   const backend = new GatedBackend()
   backend.close()
   const batcher = new DynamicBatcher(backend, metrics())
-  const answers = [0, 1, 2, -3, 4, 5].map((value) => batcher.infer(rows(value), 1, Infinity, never))
+  const answers = [0, 1, 2, -3, 4, 5].map((value) => batcher.infer(rows(value), 1, anyTime))
   backend.open()
   const results = await Promise.allSettled(answers)
   expect(results.map((result) => result.status)).toEqual(['fulfilled', 'fulfilled', 'fulfilled', 'rejected', 'fulfilled', 'fulfilled'])
@@ -133,11 +134,11 @@ test('a request whose deadline has passed is not run', async () => {
   let nowMs = 1_000
   const clock: Clock = { nowMs: () => nowMs }
   const batcher = new DynamicBatcher(backend, metrics(), { clock })
-  expect(await refusal(batcher.infer(rows(1), 1, 1_000, never))).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
-  const first = batcher.infer(rows(1), 1, Infinity, never)
+  expect(await refusal(batcher.infer(rows(1), 1, { deadlineMs: 1_000, signal: never }))).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
+  const first = batcher.infer(rows(1), 1, anyTime)
   await started(backend)
-  const late = refusal(batcher.infer(rows(2), 1, 60_000, never))
-  const last = batcher.infer(rows(3), 1, 900_000, never)
+  const late = refusal(batcher.infer(rows(2), 1, { deadlineMs: 60_000, signal: never }))
+  const last = batcher.infer(rows(3), 1, { deadlineMs: 900_000, signal: never })
   nowMs = 60_000
   backend.open()
   expect(await late).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
@@ -150,33 +151,33 @@ test('a request that would wait past its deadline is refused at once, and taken 
   const backend = new GatedBackend()
   const batcher = new DynamicBatcher(backend, metrics(), { maxBatchRows: 1 })
   backend.close()
-  const slow = batcher.infer(rows(0), 1, Infinity, never)
+  const slow = batcher.infer(rows(0), 1, anyTime)
   await started(backend)
   await new Promise((resolve) => setTimeout(resolve, 200))
   backend.open()
   await slow
   // Runs are now known to take some 40 ms.
   backend.close()
-  const before = [1, 2, 3, 4].map((i) => batcher.infer(rows(i), 1, Infinity, never))
+  const before = [1, 2, 3, 4].map((i) => batcher.infer(rows(i), 1, anyTime))
   await vi.waitFor(() => expect(backend.runs).toHaveLength(2), { interval: 1 })
   const askedMs = performance.now()
-  const hopeless = await refusal(batcher.infer(rows(5), 1, Date.now() + 100, never))
+  const hopeless = await refusal(batcher.infer(rows(5), 1, { deadlineMs: Date.now() + 100, signal: never }))
   expect(hopeless).toMatchObject({ code: 'DEADLINE_EXCEEDED', message: expect.stringContaining('3 rows wait before it') as string })
   expect(performance.now() - askedMs).toBeLessThan(90)
-  const patient = batcher.infer(rows(6), 1, Date.now() + 60_000, never)
+  const patient = batcher.infer(rows(6), 1, { deadlineMs: Date.now() + 60_000, signal: never })
   backend.open()
   await Promise.all(before)
   expect(answer(await patient)).toEqual([12])
-  expect(answer(await batcher.infer(rows(7), 1, Date.now() + 50, never))).toEqual([14])
+  expect(answer(await batcher.infer(rows(7), 1, { deadlineMs: Date.now() + 50, signal: never }))).toEqual([14])
 })
 
 test('a request is answered at its deadline though the backend is stuck', async () => {
   const backend = new GatedBackend()
   backend.close()
   const batcher = new DynamicBatcher(backend, metrics())
-  const stuck = refusal(batcher.infer(rows(1), 1, Date.now() + 1_000, never))
+  const stuck = refusal(batcher.infer(rows(1), 1, { deadlineMs: Date.now() + 1_000, signal: never }))
   await started(backend)
-  const queued = refusal(batcher.infer(rows(2), 1, Date.now() + 40, never))
+  const queued = refusal(batcher.infer(rows(2), 1, { deadlineMs: Date.now() + 40, signal: never }))
   expect(await stuck).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
   expect(await queued).toMatchObject({ code: 'DEADLINE_EXCEEDED' })
   backend.open()
@@ -188,15 +189,15 @@ test('a cancelled request leaves the queue, and makes room', async () => {
   const backend = new GatedBackend()
   backend.close()
   const batcher = new DynamicBatcher(backend, metrics(), { maxQueueRows: 4 })
-  const first = batcher.infer(rows(1), 1, Infinity, never)
+  const first = batcher.infer(rows(1), 1, anyTime)
   await started(backend)
   const controller = new AbortController()
-  const cancelled = [1, 2, 3].map(() => refusal(batcher.infer(rows(2), 1, Infinity, controller.signal)))
-  const kept = batcher.infer(rows(3), 1, Infinity, never)
-  expect(await refusal(batcher.infer(rows(9), 1, Infinity, never))).toMatchObject({ code: 'RESOURCE_EXHAUSTED' })
+  const cancelled = [1, 2, 3].map(() => refusal(batcher.infer(rows(2), 1, { deadlineMs: Infinity, signal: controller.signal })))
+  const kept = batcher.infer(rows(3), 1, anyTime)
+  expect(await refusal(batcher.infer(rows(9), 1, anyTime))).toMatchObject({ code: 'RESOURCE_EXHAUSTED' })
   controller.abort()
   for (const error of await Promise.all(cancelled)) expect(error.code).toBe('CANCELLED')
-  const more = batcher.infer(rows(4, 5, 6), 3, Infinity, never)
+  const more = batcher.infer(rows(4, 5, 6), 3, anyTime)
   backend.open()
   await Promise.all([first, kept, more])
   expect(backend.runs).toEqual([1, 4])
@@ -207,12 +208,12 @@ test('a drain answers what was taken and takes no more', async () => {
   backend.close()
   const registry = new Registry()
   const batcher = new DynamicBatcher(backend, metrics(registry))
-  const ask = (value: number): Promise<Tensors> => batcher.infer(rows(value), 1, Infinity, never)
+  const ask = (value: number): Promise<Tensors> => batcher.infer(rows(value), 1, anyTime)
   const answers = [ask(1)]
   await started(backend)
   answers.push(ask(2), ask(3))
   const drained = batcher.drain()
-  expect(await refusal(batcher.infer(rows(4), 1, Infinity, never))).toMatchObject({ code: 'UNAVAILABLE' })
+  expect(await refusal(batcher.infer(rows(4), 1, anyTime))).toMatchObject({ code: 'UNAVAILABLE' })
   backend.open()
   await drained
   expect((await Promise.all(answers)).map(answer)).toEqual([[2], [4], [6]])
@@ -232,7 +233,7 @@ test('many callers with many requests each get their own rows back', async () =>
       const start = (seed * 7 + i * 3) % 50
       const count = 1 + ((seed + i) % 13)
       const part: Tensor = sliceTensor(source, start, start + count)
-      const outputs = await batcher.infer(new Map([['x', part]]), count, Infinity, never)
+      const outputs = await batcher.infer(new Map([['x', part]]), count, anyTime)
       expect(answer(outputs)).toEqual(Array.from({ length: count }, (_, row) => 2 * (start + row)))
     }
   }

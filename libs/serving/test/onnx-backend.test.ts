@@ -163,7 +163,7 @@ test('a worker that dies fails the call in flight with UNAVAILABLE, and is resta
   const spawned: Worker[] = []
   const backend = await start('dies', heavy, {
     spawn: (task) => {
-      const worker = new Worker(new URL('../src/onnx-worker.ts', import.meta.url), { workerData: task })
+      const worker = new Worker(new URL('../src/backends/onnx-worker.ts', import.meta.url), { workerData: task })
       spawned.push(worker)
       return worker
     },

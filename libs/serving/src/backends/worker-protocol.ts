@@ -1,6 +1,6 @@
 import type { Code, FixedData, Tensor } from '@spillway/core'
 import { MeshError } from '@spillway/core'
-import type { Tensors } from './backend.ts'
+import type { Tensors } from '../backend.ts'
 import type { OnnxDescription } from './onnx-session.ts'
 
 /** What a model worker is started with (`workerData`). */

@@ -1,7 +1,9 @@
-import { type Clock, MeshError, sliceTensor, systemClock } from '@spillway/core'
-import type { Backend, Tensors } from './backend.ts'
-import { concatInputs, joined, mapTensors, type Pending, type Piece, rowsOf, sliceOf } from './batch-pieces.ts'
-import type { ServableMetrics } from './model-metrics.ts'
+import { type Clock, type Code, MeshError, sliceTensor, systemClock } from '@spillway/core'
+import type { Backend, Tensors } from '../backend.ts'
+import { concatInputs, joined, mapTensors, type Pending, type Piece, rowsOf, split } from './batch-pieces.ts'
+import type { InferOptions } from '../models.ts'
+import { checkInputs } from './check-inputs.ts'
+import type { FailureReason, ServableStatistics } from './statistics.ts'
 
 export interface BatcherOptions {
   /** Most rows of one run; default 1,024, and never more than the backend takes. A larger request is run in pieces. */
@@ -26,7 +28,7 @@ const maxTimerMs = 0x7fffffff
  */
 export class DynamicBatcher {
   readonly #backend: Backend
-  readonly #metrics: ServableMetrics
+  readonly #statistics: ServableStatistics
   readonly #clock: Clock
   readonly #maxBatchRows: number
   readonly #maxQueueRows: number
@@ -45,9 +47,9 @@ export class DynamicBatcher {
   #whenEmpty: (() => void) | undefined
 
   /** The backend is started, and outlives the batcher. */
-  constructor(backend: Backend, metrics: ServableMetrics, options: BatcherOptions = {}) {
+  constructor(backend: Backend, statistics: ServableStatistics, options: BatcherOptions = {}) {
     this.#backend = backend
-    this.#metrics = metrics
+    this.#statistics = statistics
     this.#clock = options.clock ?? systemClock
     this.#maxBatchRows = Math.min(options.maxBatchRows ?? 1024, backend.maxBatchRows)
     this.#maxQueueRows = options.maxQueueRows ?? 16_384
@@ -55,34 +57,40 @@ export class DynamicBatcher {
   }
 
   /**
-   * Runs the rows, which fit the backend's signature, with whatever else waits.
-   * @throws MeshError RESOURCE_EXHAUSTED where the queue is full, DEADLINE_EXCEEDED where the deadline (ms since the epoch) passes first or would,
-   * CANCELLED when the signal fires; else what the backend says of this request.
+   * Runs the rows with whatever else waits.
+   * @throws MeshError INVALID_ARGUMENT naming the input that does not fit and what was expected, RESOURCE_EXHAUSTED where the queue is full,
+   * DEADLINE_EXCEEDED where the deadline passes first or would, CANCELLED when the signal fires; else what the backend says of this request.
    */
-  infer(inputs: Tensors, rowCount: number, deadlineMs: number, signal: AbortSignal): Promise<Tensors> {
+  infer(inputs: Tensors, rowCount: number, { deadlineMs, signal }: InferOptions): Promise<Tensors> {
     return new Promise<Tensors>((resolve, reject) => {
-      const refusal = this.#refusal(rowCount, deadlineMs, signal)
-      if (refusal !== undefined) return reject(this.#counted(refusal, rowCount))
+      try {
+        checkInputs(this.#statistics.model, this.#backend.signature, inputs, rowCount)
+        this.#admit(rowCount, deadlineMs, signal)
+      } catch (thrown) {
+        const error = MeshError.from(thrown)
+        this.#statistics.failed(error.code, reasonOf(error.code, false), 0)
+        return reject(error)
+      }
       this.#enqueue(inputs, rowCount, this.#pending(rowCount, deadlineMs, signal, resolve, reject))
     })
   }
 
-  #refusal(rowCount: number, deadlineMs: number, signal: AbortSignal): MeshError | undefined {
-    if (this.#draining) return new MeshError('UNAVAILABLE', 'the model is being unloaded')
-    if (signal.aborted) return cancelled(signal)
-    if (deadlineMs !== Infinity && deadlineMs <= this.#clock.nowMs()) return expired()
+  /** @throws MeshError why it cannot be taken now. */
+  #admit(rowCount: number, deadlineMs: number, signal: AbortSignal): void {
+    if (this.#draining) throw new MeshError('UNAVAILABLE', 'the model is being unloaded')
+    if (signal.aborted) throw cancelled(signal)
+    if (deadlineMs !== Infinity && deadlineMs <= this.#clock.nowMs()) throw expired()
     if (this.#queuedRows > 0 && this.#queuedRows + rowCount > this.#maxQueueRows)
-      return new MeshError(
+      throw new MeshError(
         'RESOURCE_EXHAUSTED',
         `the model's queue is full: ${this.#queuedRows} of ${this.#maxQueueRows} rows wait; send less or later`,
       )
     const waitMs = this.#expectedMs(rowCount)
     if (waitMs > deadlineMs - this.#clock.nowMs())
-      return new MeshError(
+      throw new MeshError(
         'DEADLINE_EXCEEDED',
         `${this.#queuedRows} rows wait before it: the model would need about ${Math.ceil(waitMs)} ms`,
       )
-    return undefined
   }
 
   /** How long a request of so many rows would take now, by what runs took of late; 0 where none would stand before it. */
@@ -90,11 +98,6 @@ export class DynamicBatcher {
     if (this.#queuedRows === 0 && this.#running < this.#backend.concurrency) return 0
     const runs = Math.ceil((this.#queuedRows + rowCount) / this.#maxBatchRows)
     return (runs / this.#backend.concurrency) * this.#runMs
-  }
-
-  #counted(error: MeshError, rowCount: number): MeshError {
-    this.#metrics.request(error.code, rowCount)
-    return error
   }
 
   #pending(
@@ -107,6 +110,7 @@ export class DynamicBatcher {
     const count = Math.max(1, Math.ceil(rowCount / this.#maxBatchRows))
     const cancel = (): void => request.settle(cancelled(signal))
     const expire = (): void => request.settle(expired())
+    const arrivedMs = performance.now()
     const leftMs = deadlineMs - this.#clock.nowMs()
     const timer = leftMs <= maxTimerMs ? setTimeout(expire, leftMs) : undefined
     const request: Pending = {
@@ -116,28 +120,40 @@ export class DynamicBatcher {
       waitingPieces: count,
       settled: false,
       deadlineMs,
+      arrivedMs,
+      begunMs: undefined,
+      inputMs: 0,
+      inferMs: 0,
+      outputMs: 0,
       settle: (error) => {
         if (request.settled) return
         request.settled = true
         clearTimeout(timer)
         signal.removeEventListener('abort', cancel)
         if (request.waitingPieces > 0) this.#forget(request)
-        this.#metrics.request(error?.code ?? 'OK', rowCount)
+        if (request.begunMs === undefined) this.#statistics.pendingRequests--
+        this.#count(request, rowCount, error)
         if (error === undefined) resolve(joined(request.pieces as Tensors[]))
         else reject(error)
       },
     }
     signal.addEventListener('abort', cancel, { once: true })
+    this.#statistics.pendingRequests++
     return request
+  }
+
+  #count({ arrivedMs, begunMs, inputMs, inferMs, outputMs }: Pending, rowCount: number, error: MeshError | undefined): void {
+    const totalMs = performance.now() - arrivedMs
+    if (error === undefined) this.#statistics.succeeded(rowCount, { totalMs, queueMs: begunMs! - arrivedMs, inputMs, inferMs, outputMs })
+    else this.#statistics.failed(error.code, reasonOf(error.code, begunMs !== undefined), totalMs)
   }
 
   #enqueue(inputs: Tensors, rowCount: number, request: Pending): void {
     const shapeKey = this.#shapeKey(inputs)
-    const arrivedMs = performance.now()
     for (let index = 0, start = 0; index < request.missing; index++, start += this.#maxBatchRows) {
       const end = Math.min(start + this.#maxBatchRows, rowCount)
       const piece = request.missing === 1 ? inputs : mapTensors(inputs, (tensor) => sliceTensor(tensor, start, end))
-      this.#queue.push({ request, index, inputs: piece, rowCount: end - start, shapeKey, arrivedMs })
+      this.#queue.push({ request, index, inputs: piece, rowCount: end - start, shapeKey, arrivedMs: request.arrivedMs })
     }
     this.#queuedRows += rowCount
     this.#pumpSoon()
@@ -159,7 +175,7 @@ export class DynamicBatcher {
     if (this.#deadPieces * 2 <= this.#queue.length) return
     this.#queue = this.#queue.filter((piece) => !piece.request.settled)
     this.#deadPieces = 0
-    this.#metrics.queuedRows(this.#queuedRows)
+    this.#statistics.queuedRows = this.#queuedRows
     this.#checkEmpty()
   }
 
@@ -179,7 +195,7 @@ export class DynamicBatcher {
       const batch = this.#take()
       if (batch.length > 0) this.#start(batch)
     }
-    this.#metrics.queuedRows(this.#queuedRows)
+    this.#statistics.queuedRows = this.#queuedRows
     this.#checkEmpty()
   }
 
@@ -218,7 +234,10 @@ export class DynamicBatcher {
       }
       batch.push(piece)
       rows += rowCount
-      this.#metrics.queued(performance.now() - piece.arrivedMs)
+      if (request.begunMs === undefined) {
+        request.begunMs = performance.now()
+        this.#statistics.pendingRequests--
+      }
     }
     this.#queue.splice(0, taken)
     for (const request of late) request.settle(expired())
@@ -236,13 +255,21 @@ export class DynamicBatcher {
   /** Never rejects: each piece's request is told. */
   async #run(batch: readonly Piece[]): Promise<void> {
     try {
+      const takenMs = performance.now()
       const inputs = batch.length === 1 ? batch[0]!.inputs : concatInputs(batch, this.#backend.signature.inputs.keys())
       const startedMs = performance.now()
       const outputs = await this.#backend.run(inputs, this.#never)
-      const tookMs = performance.now() - startedMs
-      this.#runMs += (tookMs - this.#runMs) * runWeight
-      this.#metrics.batch(rowsOf(batch), tookMs)
-      this.#deliver(batch, outputs)
+      const endedMs = performance.now()
+      this.#runMs += (endedMs - startedMs - this.#runMs) * runWeight
+      const parts = split(batch, outputs)
+      const outputMs = performance.now() - endedMs
+      this.#statistics.executed(rowsOf(batch), startedMs - takenMs, endedMs - startedMs, outputMs)
+      for (const { request } of batch) {
+        request.inputMs += startedMs - takenMs
+        request.inferMs += endedMs - startedMs
+        request.outputMs += outputMs
+      }
+      this.#deliver(batch, parts)
     } catch (thrown) {
       const error = MeshError.from(thrown, 'INTERNAL')
       if (batch.length === 1 || error.retryable) {
@@ -255,12 +282,9 @@ export class DynamicBatcher {
     }
   }
 
-  #deliver(batch: readonly Piece[], outputs: Tensors): void {
-    let start = 0
-    for (const { request, index, rowCount } of batch) {
-      const end = start + rowCount
-      request.pieces[index] = batch.length === 1 ? outputs : sliceOf(outputs, start, end)
-      start = end
+  #deliver(batch: readonly Piece[], parts: readonly Tensors[]): void {
+    for (const [i, { request, index }] of batch.entries()) {
+      request.pieces[index] = parts[i]!
       if (--request.missing === 0) request.settle(undefined)
     }
   }
@@ -288,4 +312,11 @@ function cancelled(signal: AbortSignal): MeshError {
 
 function expired(): MeshError {
   return new MeshError('DEADLINE_EXCEEDED', 'the deadline passed before the model had an answer')
+}
+
+/** Who is to blame, in Triton's words. */
+function reasonOf(code: Code, begun: boolean): FailureReason {
+  if (code === 'CANCELLED') return 'CANCELED'
+  if (begun && code !== 'DEADLINE_EXCEEDED') return 'BACKEND'
+  return code === 'INVALID_ARGUMENT' ? 'OTHER' : 'REJECTED'
 }

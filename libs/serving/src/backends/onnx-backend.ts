@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { allocate, bytesColumn, elementCount, MeshError, type Tensor } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import type { Backend, ModelSignature, Tensors } from './backend.ts'
+import type { Backend, ModelSignature, Tensors } from '../backend.ts'
 import { ModelWorker } from './model-worker.ts'
 import { type OnnxDescription, OnnxSession } from './onnx-session.ts'
 import { movable, type WorkerTask } from './worker-protocol.ts'

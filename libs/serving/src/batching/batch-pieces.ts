@@ -1,5 +1,5 @@
 import { concatTensors, type MeshError, sliceTensor, type Tensor } from '@spillway/core'
-import type { Tensors } from './backend.ts'
+import type { Tensors } from '../backend.ts'
 
 /** A request: settled once, when its last piece is there or its first fails. */
 export interface Pending {
@@ -10,6 +10,13 @@ export interface Pending {
   waitingPieces: number
   settled: boolean
   readonly deadlineMs: number
+  /** By performance.now(), as all below; begun: when the first of its rows left the queue. */
+  readonly arrivedMs: number
+  begunMs: number | undefined
+  /** Of the runs that its rows were in. */
+  inputMs: number
+  inferMs: number
+  outputMs: number
   settle(error: MeshError | undefined): void
 }
 
@@ -32,9 +39,15 @@ export function mapTensors(tensors: Tensors, change: (tensor: Tensor) => Tensor)
   return new Map(Array.from(tensors, ([name, tensor]) => [name, change(tensor)]))
 }
 
-/** Rows `start` (inclusive) to `end` (exclusive) of every tensor. */
-export function sliceOf(tensors: Tensors, start: number, end: number): Tensors {
-  return mapTensors(tensors, (tensor) => sliceTensor(tensor, start, end))
+/** Each piece's rows of a run's outputs. */
+export function split(batch: readonly Piece[], outputs: Tensors): readonly Tensors[] {
+  if (batch.length === 1) return [outputs]
+  let start = 0
+  return batch.map(({ rowCount }) => {
+    const from = start
+    start += rowCount
+    return mapTensors(outputs, (tensor) => sliceTensor(tensor, from, from + rowCount))
+  })
 }
 
 /** A request's outputs from those of its pieces. */

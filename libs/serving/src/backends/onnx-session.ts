@@ -10,7 +10,7 @@ import {
   textColumn,
 } from '@spillway/core'
 import ort from 'onnxruntime-node'
-import type { ModelSignature, Tensors } from './backend.ts'
+import type { ModelSignature, Tensors } from '../backend.ts'
 
 type OrtType = ort.Tensor.Type
 
