@@ -69,7 +69,11 @@ interface Settings {
 async function chaos(bus: BusName, { faults, minutes, links, seed, rate, calmMs, logs }: Settings): Promise<boolean> {
   const system = await openSystem(bus, links)
   if ('skipped' in system) throw new Error(`no ${bus}: ${system.skipped}`)
-  const interrupted = (): void => void system.close().finally(() => process.exit(130))
+  // Faults and publishers are at work: nothing waits for them, and what this process has started ends with it.
+  const interrupted = (): never => {
+    for (const instance of system.instances.values()) void instance.end('SIGKILL')
+    process.exit(130)
+  }
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted)
   try {
     const length = faults === Infinity ? `${minutes} minutes` : `${faults} faults`
