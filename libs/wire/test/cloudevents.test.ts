@@ -39,6 +39,7 @@ describe('binary mode', () => {
 
   test.each([
     [{ ce_time: 'soon' }, 'ce_time'],
+    [{ ce_specversion: '0.3' }, 'ce_specversion'],
     [{ 'spillway-deadline-ms': 'soon' }, 'spillway-deadline-ms'],
   ])('a wrong header is a failure that names it: %j', (headers, field) => {
     const { failures, rejected } = read('{"id":1,"amount":2}', headers as RecordHeaders)
@@ -81,6 +82,10 @@ describe('structured mode', () => {
     ['{"id":{},"data":{}}', 'id', /must be a text/],
     ['{"time":"soon","data":{}}', 'time', /RFC 3339/],
     [`{"data_base64":"${Buffer.of(0xff).toString('base64')}"}`, 'data_base64', /UTF-8/],
+    [`{"data_base64":"*${Buffer.from('{"id":1,"amount":2}').toString('base64')}"}`, 'data_base64', /must be base64/],
+    [`{${envelope},"data":{"id":1,"amount":2},"data":{"id":2,"amount":2}}`, 'data', /is given twice/],
+    [`{${envelope},"data":{"id":1,"amount":2},"data_base64":"e30="}`, 'data', /as data and as data_base64/],
+    [`{${envelope},"id":"A-2","data":{"id":1,"amount":2}}`, 'id', /is given twice/],
     ['[]', undefined, /expected a CloudEvent/],
     [`{${envelope}`, undefined, /malformed/],
   ])('what is wrong is named: %s', (value, field, text) => {

@@ -36,7 +36,9 @@ export const noContext: Readonly<EventContext> = {
 }
 
 /** Attributes that describe the input event alone; outputs have their own. */
-const spentHeaders: ReadonlySet<string> = new Set(['ce_specversion', 'ce_type', 'ce_source', 'ce_datacontenttype', 'ce_dataschema'])
+const spentHeaders: ReadonlySet<string> = new Set(['ce_type', 'ce_source', 'ce_datacontenttype', 'ce_dataschema'])
+
+const base64Pattern = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 
 const traceParentPattern = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}/
 
@@ -54,6 +56,7 @@ export function readHeaders(headers: RecordHeaders): EventContext {
     else if (name === 'ce_partitionkey' || name === 'partitionkey') context.partitionKey = value
     else if (name === 'traceparent') context.traceParent = traceParentPattern.test(value) ? value : ''
     else if (name === deadlineHeader) context.deadlineMs = deadline(value)
+    else if (name === 'ce_specversion') checkVersion(value, name)
     else if (name === 'content-type') context.structured = value.toLowerCase().startsWith('application/cloudevents+json')
     else if (!spentHeaders.has(name)) (passed ??= {})[name] = value
   }
@@ -66,6 +69,11 @@ function time(value: string, name: string): number {
   const timeMs = parseRfc3339(bytes, 0, bytes.length)
   if (Number.isNaN(timeMs)) throw invalid(name, `must be an RFC 3339 time, as 2018-04-01T00:00:31Z, got "${value.slice(0, 40)}"`)
   return timeMs
+}
+
+/** What attributes mean in another major version is not known. */
+function checkVersion(value: string, name: string): void {
+  if (!value.startsWith('1.')) throw invalid(name, `must be 1.0, got "${value.slice(0, 20)}"`)
 }
 
 function deadline(value: string): number {
@@ -90,12 +98,15 @@ export interface StructuredData {
 export function readEnvelope(cursor: JsonCursor, context: EventContext): StructuredData {
   let data: StructuredData | undefined
   const passed: Record<string, string> = { ...context.headers }
+  const given = new Set<string>()
   cursor.expect(0x7b, 'a CloudEvent, which is a JSON object')
   let next = cursor.peek()
   while (next !== 0x7d) {
     cursor.string()
     const name = cursor.stringValue()
     cursor.field = name
+    if (given.has(name)) throw invalid(name, 'is given twice')
+    given.add(name)
     cursor.expect(0x3a, "':'")
     cursor.peek()
     const start = cursor.position
@@ -104,7 +115,10 @@ export function readEnvelope(cursor: JsonCursor, context: EventContext): Structu
     else {
       const text = cursor.text(start, cursor.position)
       if (name === 'data_base64') {
-        const bytes = Buffer.from(attribute(name, text), 'base64')
+        const encoded = attribute(name, text)
+        // Node passes over what is no base64, and would read another event than was sent.
+        if (!base64Pattern.test(encoded)) throw invalid(name, 'must be base64 (RFC 4648, section 4)')
+        const bytes = Buffer.from(encoded, 'base64')
         data = { bytes, start: 0, end: bytes.length }
       } else setAttribute(name, attribute(name, text), context, passed)
     }
@@ -118,6 +132,8 @@ export function readEnvelope(cursor: JsonCursor, context: EventContext): Structu
   cursor.position++
   if (cursor.peek() !== -1) throw cursor.malformed('nothing may follow the object')
   context.headers = passed
+  // CloudEvents JSON format, section 3.1.1: they exclude each other.
+  if (given.has('data') && given.has('data_base64')) throw invalid('data', 'is given twice: as data and as data_base64')
   if (data === undefined) throw invalid('data', 'is missing: the CloudEvent has neither data nor data_base64')
   return data
 }
@@ -136,9 +152,8 @@ function setAttribute(name: string, value: string, context: EventContext, passed
   else if (name === 'partitionkey') context.partitionKey = value
   else if (name === 'traceparent') context.traceParent = traceParentPattern.test(value) ? value : context.traceParent
   else if (name === 'tracestate') passed[name] = value
-  else if (name === 'specversion') {
-    if (!value.startsWith('1.')) throw invalid(name, `must be 1.0, got "${value.slice(0, 20)}"`)
-  } else if (!spentHeaders.has(`ce_${name}`) && value !== '') passed[`ce_${name}`] = value
+  else if (name === 'specversion') checkVersion(value, name)
+  else if (!spentHeaders.has(`ce_${name}`) && value !== '') passed[`ce_${name}`] = value
 }
 
 function invalid(field: string, message: string): MeshError {
