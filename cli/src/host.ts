@@ -6,11 +6,11 @@ import { type Component, MeshError, type Stage, systemClock } from '@spillway/co
 import { createLookups, FeatureEngine, type HistoryStore } from '@spillway/features'
 import { Gateway } from '@spillway/gateway'
 import { compileGraph, type Graph, hostedStages, maxLinkMessageBytes, MeshProcess, type Pipeline, type StageService } from '@spillway/mesh'
-import { startModelService } from '@spillway/model'
+import { ModelServer, startModelService } from '@spillway/model'
 import { postprocessingStage } from '@spillway/postprocessing'
 import { preprocessingStages } from '@spillway/preprocessing'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
-import { inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
+import { LocalModelClient, ManagerModels, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
 import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry, type Readiness } from '@spillway/telemetry'
 import { featureStore } from './feature-store.ts'
 import { sampleEvent } from './sample-event.ts'
@@ -164,7 +164,8 @@ export class Host implements Component {
     const { pipeline, services, telemetry, host } = this.options
     const manager = await this.begin(new ModelManager({ repository: pipeline.modelsPath, models, telemetry }), signal)
     if (services.has('model')) {
-      const server = new GrpcServer({ host, port: this.portsOf('model').grpc, services: [inferenceService(manager)], telemetry })
+      const { http: httpPort, grpc: grpcPort } = this.portsOf('model')
+      const server = new ModelServer({ models: new ManagerModels(manager), host, httpPort, grpcPort, telemetry })
       await this.begin(server, signal)
       server.setServing(true)
     }

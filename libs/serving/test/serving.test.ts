@@ -6,7 +6,7 @@ import { GrpcChannel, GrpcServer } from '@spillway/rpc'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { inference, toRawTensors } from '@spillway/wire'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '../src/mod.ts'
+import { inferenceService, LocalModelClient, ManagerModels, type ModelClient, ModelManager, OipModelClient } from '../src/mod.ts'
 import { logistic, logisticModel, mlpModel, onnxModel, writeModel } from './onnx-builder.ts'
 
 const signal = new AbortController().signal
@@ -51,7 +51,7 @@ async function load(models?: readonly string[], from = repository): Promise<Mode
 
 async function serve(models: readonly string[]): Promise<GrpcChannel> {
   const manager = await load(models)
-  const server = new GrpcServer({ port: 0, telemetry, services: [inferenceService(manager)] })
+  const server = new GrpcServer({ port: 0, telemetry, services: [inferenceService(new ManagerModels(manager))] })
   open.push(server)
   await server.start()
   const channel = new GrpcChannel({ address: `127.0.0.1:${server.port}`, telemetry })

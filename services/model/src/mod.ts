@@ -1,1 +1,2 @@
+export * from './model-server.ts'
 export * from './model-service.ts'

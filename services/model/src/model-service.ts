@@ -1,7 +1,7 @@
 import type { Component } from '@spillway/core'
-import { GrpcServer } from '@spillway/rpc'
-import { type BatcherOptions, inferenceService, ModelManager } from '@spillway/serving'
-import { OperationsServer, type Telemetry } from '@spillway/telemetry'
+import { type BatcherOptions, ManagerModels, ModelManager, type ServerIdentity } from '@spillway/serving'
+import type { Telemetry } from '@spillway/telemetry'
+import { ModelServer } from './model-server.ts'
 
 export interface ModelServiceOptions {
   /** Folder with `<model>/<version>/model.onnx`. */
@@ -9,7 +9,7 @@ export interface ModelServiceOptions {
   /** Which models to serve; all in the repository where absent. */
   readonly models?: readonly string[]
   readonly host: string
-  /** Metrics and health; 0 picks a free one. */
+  /** REST, metrics and health; 0 picks a free one. */
   readonly httpPort: number
   /** Open Inference Protocol v2, health and reflection; 0 picks a free one. */
   readonly grpcPort: number
@@ -17,6 +17,8 @@ export interface ModelServiceOptions {
   /** Worker threads of each model that is not run inline; default: one for every two cores. */
   readonly workers?: number
   readonly batching?: BatcherOptions
+  /** What the metadata calls the server; default `spillway`. */
+  readonly identity?: ServerIdentity
   /** Cancels the start. */
   readonly signal: AbortSignal
 }
@@ -32,7 +34,7 @@ export interface ModelService extends Component {
  * @throws MeshError naming the address that is taken, or the model's path and what was expected; nothing is left running then.
  */
 export async function startModelService(options: ModelServiceOptions): Promise<ModelService> {
-  const { host, telemetry, signal, repository, models, workers, batching } = options
+  const { host, httpPort, grpcPort, telemetry, signal, repository, models, workers, batching, identity } = options
   const manager = new ModelManager({
     repository,
     telemetry,
@@ -40,28 +42,26 @@ export async function startModelService(options: ModelServiceOptions): Promise<M
     ...(workers === undefined ? {} : { workers }),
     ...(batching === undefined ? {} : { batching }),
   })
-  const http = new OperationsServer({ host, port: options.httpPort, telemetry, ready: () => manager.ready })
-  const grpc = new GrpcServer({ host, port: options.grpcPort, telemetry, services: [inferenceService(manager)] })
-  // Calls first, since they need the models; the health endpoint last, to say so meanwhile.
+  const served = new ManagerModels(manager)
+  const server = new ModelServer({ models: served, host, httpPort, grpcPort, telemetry, ...(identity && { identity }) })
+  // Calls first, since they need the models.
   const drain = async (): Promise<void> => {
-    await grpc.drain()
+    await server.drain()
     await manager.drain()
-    await http.drain()
   }
   try {
-    await http.start()
-    await grpc.start(signal)
+    await server.start(signal)
     await manager.start(signal)
   } catch (error) {
     await drain()
     throw error
   }
-  grpc.setServing(true)
-  telemetry.logger.info({ models: manager.models, httpPort: http.port, grpcPort: grpc.port }, 'the model service is ready')
+  server.setServing(true)
+  telemetry.logger.info({ models: served.names(), httpPort: server.httpPort, grpcPort: server.grpcPort }, 'the model service is ready')
   let drained: Promise<void> | undefined
   return {
-    httpPort: http.port,
-    grpcPort: grpc.port,
+    httpPort: server.httpPort,
+    grpcPort: server.grpcPort,
     start: () => Promise.resolve(),
     drain: () => (drained ??= drain()),
   }

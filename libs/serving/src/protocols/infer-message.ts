@@ -1,6 +1,6 @@
 import { MeshError, type Tensor } from '@spillway/core'
 import { fromRawTensors, type inference, reservedPrefix, toRawTensors } from '@spillway/wire'
-import type { ModelSignature, Tensors } from './backend.ts'
+import type { ModelSignature, Tensors } from '../backend.ts'
 
 /**
  * The inputs of a ModelInferRequest, each of them one of the signature's. Tensors with reserved names are metadata of a frame, and left

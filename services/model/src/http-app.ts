@@ -1,0 +1,57 @@
+import { MeshError } from '@spillway/core'
+import { type OperationsOptions, operationsRoutes } from '@spillway/telemetry'
+import { fastify, type FastifyInstance } from 'fastify'
+import type { Socket } from 'node:net'
+import { decodeBody } from './content-encoding.ts'
+import { errorHandler } from './http-errors.ts'
+
+export interface HttpAppOptions extends OperationsOptions {
+  /** Most bytes of a request's body, as it comes and when it is decompressed. */
+  readonly maxBodyBytes: number
+}
+
+const longestName = 512
+
+/** How long a client may take to send a request. */
+const requestTimeoutMs = 60_000
+
+/**
+ * The app without its protocols: a body comes as a Buffer whatever its content type (`request.body`, undefined where there is none), decompressed where it
+ * has a `Content-Encoding`; every error is `{"error": "…"}`; `/metrics`, `/livez`, `/readyz`.
+ * Paths are matched as they are written, but for the first segment (`/V1/…`), which is lower-cased.
+ */
+export function createHttpApp(options: HttpAppOptions): FastifyInstance {
+  const { telemetry, maxBodyBytes } = options
+  const onError = errorHandler(telemetry.logger)
+  const app = fastify({
+    logger: false,
+    bodyLimit: maxBodyBytes,
+    requestTimeout: requestTimeoutMs,
+    routerOptions: { maxParamLength: longestName, ignoreTrailingSlash: true },
+    rewriteUrl: ({ url = '/' }) => (url.startsWith('/V') ? `/v${url.slice(2)}` : url),
+    frameworkErrors: onError,
+    clientErrorHandler: refuseMalformed,
+  })
+  app.setErrorHandler(onError)
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?', 1)[0]!
+    onError(new MeshError('NOT_FOUND', `${request.method} ${path} is not served`), request, reply)
+  })
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, body, done) => {
+    const encoding = request.headers['content-encoding']
+    if (encoding === undefined) done(null, body)
+    else decodeBody(body as Buffer, encoding, maxBodyBytes, done)
+  })
+  operationsRoutes(app, options)
+  return app
+}
+
+/** What Node.js could not read as HTTP. */
+function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy(error)
+  const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request'
+  const body = JSON.stringify({ error: `malformed HTTP request: ${error.message}` })
+  const head = `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`
+  socket.end(head + body)
+}

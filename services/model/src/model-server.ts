@@ -1,0 +1,83 @@
+import type { Component } from '@spillway/core'
+import { GrpcServer } from '@spillway/rpc'
+import { defaultIdentity, inferenceService, type Models, type ServerIdentity } from '@spillway/serving'
+import { HttpListener, type Telemetry } from '@spillway/telemetry'
+import { createHttpApp } from './http-app.ts'
+import { oipRoutes } from './oip-routes.ts'
+
+/** As Triton's default for HTTP. */
+const defaultMaxRequestBytes = 64 * 1024 * 1024
+
+/** How long answers under way may take while the server drains. */
+const drainTimeoutMs = 10_000
+
+export interface ModelServerOptions {
+  readonly models: Models
+  readonly host: string
+  /** REST, metrics and health; 0 picks a free one. */
+  readonly httpPort: number
+  /** gRPC, its health and reflection; 0 picks a free one. */
+  readonly grpcPort: number
+  readonly telemetry: Telemetry
+  /** Default `spillway`. */
+  readonly identity?: ServerIdentity
+  /** Most bytes of a request, over either protocol; default 64 MiB. */
+  readonly maxRequestBytes?: number
+}
+
+/**
+ * Models behind every protocol: Open Inference Protocol v2 and TensorFlow Serving's on one HTTP port, gRPC on another, with `/metrics`, `/livez` and
+ * `/readyz`. It does not own the models: they are drained after it.
+ */
+export class ModelServer implements Component {
+  readonly #options: ModelServerOptions
+  readonly #http: HttpListener
+  readonly #grpc: GrpcServer
+  #drained: Promise<void> | undefined
+
+  constructor(options: ModelServerOptions) {
+    const { models, host, grpcPort, telemetry, identity = defaultIdentity, maxRequestBytes = defaultMaxRequestBytes } = options
+    this.#options = options
+    const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes })
+    oipRoutes(app, models, identity)
+    this.#http = new HttpListener(app)
+    this.#grpc = new GrpcServer({
+      host,
+      port: grpcPort,
+      telemetry,
+      services: [inferenceService(models, identity)],
+      maxMessageBytes: maxRequestBytes,
+    })
+  }
+
+  /** The ports listened on, from `start` on. */
+  get httpPort(): number {
+    return this.#http.port
+  }
+
+  get grpcPort(): number {
+    return this.#grpc.port
+  }
+
+  /** Listens: `/livez` and `/readyz` answer while models load. @throws MeshError FAILED_PRECONDITION naming the address that is taken. */
+  async start(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#http.start(this.#options.host, this.#options.httpPort)
+      await this.#grpc.start(signal)
+    } catch (error) {
+      await this.drain()
+      throw error
+    }
+  }
+
+  /** What gRPC's health service says. */
+  setServing(serving: boolean): void {
+    this.#grpc.setServing(serving)
+  }
+
+  /** Takes no more, and resolves when what was taken is answered. */
+  drain(): Promise<void> {
+    this.#drained ??= Promise.all([this.#grpc.drain(), this.#http.drain(drainTimeoutMs)]).then(() => undefined)
+    return this.#drained
+  }
+}
