@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parseKafkaAddress } from '../src/kafka/address.ts'
-import { assignPartitions } from '../src/kafka/assignment.ts'
+import { assignPartitions } from '../src/assignment.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import { rounds, Sequences } from '../src/kafka/produce.ts'
 import { recordsOf } from '../src/records.ts'

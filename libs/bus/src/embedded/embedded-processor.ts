@@ -3,11 +3,11 @@ import { backoffMs, pause } from '../backoff.ts'
 import { consumedRecords } from '../consumed.ts'
 import { checkNote } from '../note.ts'
 import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent, Slice } from '../port.ts'
+import { Slots } from '../slots.ts'
 import { stampRecheckMs, stampRefusal } from '../stamp.ts'
 import type { Engine } from './engine.ts'
 import { LogReader } from './log-reader.ts'
 import type { Log, StoredPosition } from './log-store.ts'
-import { Permits } from './permits.ts'
 import { appended } from './waiting.ts'
 
 const maxBackoffMs = 5000
@@ -35,7 +35,7 @@ export class EmbeddedProcessor implements Processor {
   private readonly engine: () => Engine
   private readonly options: ProcessOptions
   private readonly handle: Handler
-  private readonly permits: Permits
+  private readonly slots: Slots
   private readonly stopping = new AbortController()
   private readonly abandoned = new AbortController()
   private readonly onDrained: (processor: EmbeddedProcessor) => void
@@ -49,7 +49,7 @@ export class EmbeddedProcessor implements Processor {
     this.engine = engine
     this.options = options
     this.handle = handle
-    this.permits = new Permits(options.concurrency)
+    this.slots = new Slots(options.concurrency)
     this.onDrained = onDrained
   }
 
@@ -99,7 +99,6 @@ export class EmbeddedProcessor implements Processor {
 
   private async stop(): Promise<void> {
     this.stopping.abort()
-    this.permits.close()
     if (this.running !== undefined) {
       const engine = this.engine()
       const settled = new AbortController()
@@ -172,14 +171,14 @@ export class EmbeddedProcessor implements Processor {
         await appended([lane.log], this.stopping.signal)
         continue
       }
-      if (!(await this.permits.take())) return
+      if (!(await this.slots.take(this.stopping.signal))) return
       let failure: MeshError | undefined
       try {
         if (!this.stopping.signal.aborted) await this.attempt(engine, lane)
       } catch (thrown) {
         failure = MeshError.from(thrown)
       } finally {
-        this.permits.release()
+        this.slots.release()
       }
       if (failure !== undefined && !this.abandoned.signal.aborted) await this.backOff(lane, failure)
     }

@@ -1,5 +1,5 @@
 import kafkajs from 'kafkajs'
-import { assignPartitions } from './assignment.ts'
+import { assignPartitions } from '../assignment.ts'
 import { isMembershipLost, protocolType } from './errors.ts'
 import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
 

@@ -8,7 +8,7 @@ import { GroupMember } from './group-member.ts'
 import type { OpenCluster } from './kafkajs-cluster.ts'
 import { PartitionWorker } from './partition-worker.ts'
 import { partitionCount } from './produce.ts'
-import { Slots } from './slot.ts'
+import { Slots } from '../slots.ts'
 import type { TopicLimits } from './topic-limits.ts'
 
 export interface KafkaProcessorOptions {

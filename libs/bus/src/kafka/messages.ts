@@ -1,4 +1,5 @@
 import type { RecordHeaders, Slice } from '../port.ts'
+import type { HeldRecords } from '../record-queue.ts'
 import type { FetchedMessage } from './kafkajs-cluster.ts'
 
 /** Records `start` to `end` of a fetch's messages as a slice: keys and values copied into one buffer each. */
@@ -54,7 +55,7 @@ function headersOf(message: FetchedMessage): RecordHeaders | undefined {
 }
 
 /** Key, value and headers, in bytes. */
-export function messageBytes(message: FetchedMessage): number {
+function messageBytes(message: FetchedMessage): number {
   let bytes = (message.value?.length ?? 0) + (message.key?.length ?? 0)
   for (const name in message.headers) {
     const value = message.headers[name]
@@ -62,3 +63,5 @@ export function messageBytes(message: FetchedMessage): number {
   }
   return bytes
 }
+
+export const heldMessages: HeldRecords<FetchedMessage> = { bytesOf: messageBytes, sliceOf }

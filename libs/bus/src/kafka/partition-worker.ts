@@ -1,26 +1,20 @@
 import { MeshError } from '@spillway/core'
-import type { Attempt, Handler, Outputs, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
-import { consumedRecords } from '../consumed.ts'
-import { checkNote } from '../note.ts'
-import { checkRecords, type RoundRobin } from '../records.ts'
+import type { Outputs } from '../port.ts'
 import { backoffMs, pause } from '../backoff.ts'
-import { stampRecheckMs, stampRefusal } from '../stamp.ts'
+import { consumedRecords } from '../consumed.ts'
+import { brokerBackoffLimitMs, PartitionLoop, type PartitionLoopOptions } from '../partition-loop.ts'
+import { PositionNote } from '../position-note.ts'
+import { RecordQueue } from '../record-queue.ts'
+import { checkRecords, type RoundRobin } from '../records.ts'
 import { isBrokerAway, isFenced, isTooLarge, kafkaError } from './errors.ts'
 import type { Fetched, Fetcher, FetchSource } from './fetcher.ts'
-import type { Cluster } from './kafkajs-cluster.ts'
+import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
+import { heldMessages } from './messages.ts'
 import { batchesOf, type ProduceBatch } from './produce.ts'
-import { SliceQueue } from './slice-queue.ts'
-import type { Slots } from './slot.ts'
 import type { TopicLimits } from './topic-limits.ts'
 import { TransactionalWriter } from './transaction.ts'
 
-export interface PartitionWorkerOptions {
-  readonly topic: string
-  readonly partition: number
-  readonly process: ProcessOptions
-  readonly handle: Handler
-  /** Places for handlers. */
-  readonly slots: Slots
+export interface PartitionWorkerOptions extends PartitionLoopOptions {
   readonly fetcher: Fetcher
   /** Metadata and offsets. */
   readonly reading: Cluster
@@ -30,12 +24,7 @@ export interface PartitionWorkerOptions {
   onFenced(error: unknown): void
   onAway(error: unknown): void
   onBack(): void
-  onEvent(event: ProcessorEvent): void
 }
-
-/** The most that is waited between two attempts. */
-const handlerBackoffLimitMs = 10_000
-const brokerBackoffLimitMs = 2000
 
 /**
  * One input partition that this process owns: fetched records wait in a bounded queue, a slice of them is handled, and its outputs are committed
@@ -46,69 +35,55 @@ export class PartitionWorker implements FetchSource {
   readonly topic: string
   readonly partition: number
   readonly #options: PartitionWorkerOptions
+  readonly #loop: PartitionLoop
   readonly #writer: TransactionalWriter
-  /** No more slices are begun. */
-  readonly #finish = new AbortController()
-  /** What is in flight is given up. */
-  readonly #halt = new AbortController()
-  readonly #found = Promise.withResolvers<void>()
-  readonly #queue = new SliceQueue()
+  readonly #queue: RecordQueue<FetchedMessage>
   readonly #turns = new Map<string, RoundRobin>()
+  readonly #note = new PositionNote()
   #position: bigint | undefined
-  #committed = 0n
   /** The last position whose commit the broker has acknowledged to us. */
   #acknowledged: bigint | undefined
-  /** Nothing has been committed since the partition was taken over. */
-  #takenOver = true
-  #note: string | undefined
-  /** The note is this process's. */
-  #keepsNote = false
-  /** Its position has another stamp. */
-  #isRefused = false
   #fetchFrom: bigint | undefined
-  #slice: Slice | undefined
-  #wake: (() => void) | undefined
-  #running: Promise<void> | undefined
 
   constructor(options: PartitionWorkerOptions) {
+    const { topic, partition, process, fetcher } = options
     this.#options = options
-    this.topic = options.topic
-    this.partition = options.partition
-    const transactionalId = `${options.process.group}-${options.topic}-${options.partition}`
-    this.#writer = new TransactionalWriter(options.writing, transactionalId, options.process.group, this.#halt.signal)
+    this.topic = topic
+    this.partition = partition
+    this.#queue = new RecordQueue(topic, partition, heldMessages)
+    this.#loop = new PartitionLoop(options)
+    this.#loop.halted.addEventListener('abort', () => fetcher.remove(this), { once: true })
+    const transactionalId = `${process.group}-${topic}-${partition}`
+    this.#writer = new TransactionalWriter(options.writing, transactionalId, process.group, this.#loop.halted)
   }
 
   /** Resolves when its position has been found for the first time, or it has ended. */
   get found(): Promise<void> {
-    return this.#found.promise
+    return this.#loop.found
   }
 
   /** First offset not yet committed. */
   get committedOffset(): bigint {
-    return this.#committed
+    return this.#loop.committedOffset
   }
 
   start(): void {
-    this.#running ??= this.#run()
+    this.#loop.start({
+      step: () => this.#step(),
+      failed: (error, attempt) => this.#failed(error, attempt),
+      end: () => this.#dropNote(),
+    })
     this.#options.fetcher.add(this)
   }
 
   /** Finishes and commits the slice in flight; past `graceMs` gives it up. */
-  async finish(graceMs: number): Promise<void> {
-    this.#finish.abort()
-    this.#wake?.()
-    const timer = setTimeout(() => this.halt(), graceMs)
-    await this.#running
-    clearTimeout(timer)
-    this.halt()
+  finish(graceMs: number): Promise<void> {
+    return this.#loop.finish(graceMs)
   }
 
   /** Gives up what is in flight, at once: the partition is another's. */
   halt(): void {
-    this.#options.fetcher.remove(this)
-    this.#finish.abort()
-    this.#halt.abort()
-    this.#wake?.()
+    this.#loop.halt()
   }
 
   wantedFrom(): bigint | undefined {
@@ -120,8 +95,8 @@ export class PartitionWorker implements FetchSource {
   accept({ from, messages, next }: Fetched): void {
     if (from !== this.#fetchFrom) return
     this.#fetchFrom = next
-    this.#queue.push(messages)
-    this.#wake?.()
+    for (const message of messages) this.#queue.push(message)
+    this.#loop.wake()
   }
 
   outOfRange(position: bigint): void {
@@ -132,47 +107,34 @@ export class PartitionWorker implements FetchSource {
 
   /** Retention has passed the position, or the log has lost its end: on from the nearest record that there is. */
   async #reposition(position: bigint): Promise<void> {
-    for (let attempt = 1; !this.#finish.signal.aborted; attempt++) {
+    const { finishing } = this.#loop
+    for (let attempt = 1; !finishing.aborted; attempt++) {
       try {
         const earliest = await this.#logOffset('earliest')
         const to = position < earliest ? earliest : await this.#logOffset('latest')
-        const error = new MeshError('OUT_OF_RANGE', `offset ${position} is not in the log: going on at ${to}`)
-        this.#options.onEvent({ kind: 'retrying', topic: this.topic, partition: this.partition, attempt, delayMs: 0, error })
+        this.#loop.skipped(position, to, attempt)
         this.#fetchFrom = to
         this.#options.fetcher.wake()
-        this.#wake?.()
+        this.#loop.wake()
         return
       } catch (error) {
         this.#options.onAway(error)
-        await pause(backoffMs(attempt, brokerBackoffLimitMs), this.#finish.signal)
+        await pause(backoffMs(attempt, brokerBackoffLimitMs), finishing)
       }
     }
   }
 
-  async #run(): Promise<void> {
-    let failures = 0
-    while (!this.#finish.signal.aborted) {
-      try {
-        if (this.#position === undefined) await this.#findPosition()
-        else if (this.#queue.length > 0) await this.#processSlice()
-        else if (this.#fetchFrom !== undefined && this.#fetchFrom > this.#position) await this.#commit([], this.#fetchFrom)
-        else {
-          await new Promise<void>((resolve) => (this.#wake = resolve))
-          continue
-        }
-        failures = 0
-      } catch (error) {
-        if (!this.#halt.signal.aborted) await this.#failed(error, ++failures)
-      }
-    }
-    await this.#dropNote()
-    this.#found.resolve()
+  async #step(): Promise<void> {
+    if (this.#position === undefined) return this.#findPosition()
+    if (this.#queue.length > 0) return this.#processSlice()
+    if (this.#fetchFrom !== undefined && this.#fetchFrom > this.#position) return this.#commit([], this.#fetchFrom)
+    return this.#loop.rest()
   }
 
   /** It ends in order: its note must not be taken for the word of a process that died. One that another owner has read already is fenced. */
   async #dropNote(): Promise<void> {
     const { topic, partition } = this
-    if (!this.#keepsNote || this.#position === undefined) return
+    if (!this.#note.isOwn || this.#position === undefined) return
     const position = { topic, partition, offset: this.#position, stamp: this.#options.process.stamp, note: undefined }
     await this.#writer.commit([], position).catch((error: unknown) => {
       if (!isFenced(error)) this.#options.onAway(error)
@@ -183,39 +145,21 @@ export class PartitionWorker implements FetchSource {
   async #findPosition(): Promise<void> {
     this.#fetchFrom = undefined
     this.#queue.clear()
-    this.#slice = undefined
     await this.#writer.begin()
     const found = await this.#writer.committed(this.topic, this.partition)
-    if (await this.#refused(found)) return
+    if (await this.#loop.refused(found)) return
     const committed = this.#orAcknowledged(found?.offset)
     const { from } = this.#options.process
     const start = committed ?? (await this.#logOffset(from))
     // "The latest" is decided once: a restart must not skip what came in between.
     if (committed === undefined && from === 'latest') await this.#commit([], start)
     this.#position = start
-    this.#committed = start
-    this.#note = committed === found?.offset ? found?.note : undefined
+    this.#loop.committedOffset = start
+    this.#note.found(committed === found?.offset ? found?.note : undefined)
     this.#fetchFrom = start
     this.#options.fetcher.wake()
     this.#options.onBack()
-    this.#found.resolve()
-  }
-
-  /** Whether the position rests on something else: it is looked at again after a while. */
-  async #refused(found: { readonly offset: bigint; readonly stamp: string | undefined } | undefined): Promise<boolean> {
-    const { topic, partition } = this
-    const error = stampRefusal(`"${topic}"/${partition}`, this.#options.process, found?.stamp)
-    const before = this.#isRefused
-    this.#isRefused = error !== undefined
-    if (error === undefined) {
-      if (before) this.#options.onEvent({ kind: 'assigned', partitions: [{ topic, partition }] })
-      return false
-    }
-    if (!before) this.#options.onEvent({ kind: 'refused', topic, partition, error })
-    this.#committed = found!.offset
-    this.#found.resolve()
-    await pause(stampRecheckMs, this.#finish.signal)
-    return true
+    this.#loop.positionFound()
   }
 
   /**
@@ -230,7 +174,7 @@ export class PartitionWorker implements FetchSource {
       'DATA_LOSS',
       `the broker has forgotten a commit: it says ${committed ?? 'nothing'}, but has acknowledged ${acknowledged}; going on from there`,
     )
-    this.#options.onEvent({ kind: 'retrying', topic: this.topic, partition: this.partition, attempt: 1, delayMs: 0, error })
+    this.#loop.retrying(1, 0, error)
     return acknowledged
   }
 
@@ -247,39 +191,23 @@ export class PartitionWorker implements FetchSource {
 
   async #processSlice(): Promise<void> {
     const { maxSliceRecords, maxSliceBytes } = this.#options.process
-    const slice = (this.#slice ??= this.#queue.slice(this.topic, this.partition, maxSliceRecords, maxSliceBytes))
-    const outputs = await this.#handle(slice)
+    const slice = this.#queue.slice(maxSliceRecords, maxSliceBytes)
+    const keepNote = (note: string): Promise<void> => this.#keepNote(note)
+    const attempt = this.#note.attempt(keepNote, (topic) => this.#options.limits.recordBytes(topic))
+    const outputs = await this.#loop.handle(slice, attempt)
     if (outputs === undefined) return
     if (this.#position === undefined) throw new MeshError('ABORTED', 'a note could not be kept: the position is looked up again')
     const consumed = consumedRecords(outputs, slice)
     const batches = await this.#batches(outputs)
+    const next = this.#queue.at(consumed)
     try {
-      await this.#commit(batches, this.#queue.offsetAt(consumed) ?? this.#fetchFrom!)
+      await this.#commit(batches, next === undefined ? this.#fetchFrom! : BigInt(next.offset))
     } catch (error) {
       if (isTooLarge(error)) await this.#options.limits.learn([...new Set(batches.map(({ topic }) => topic))])
       throw error
     }
     this.#queue.drop(consumed)
-    this.#slice = undefined
     this.#options.fetcher.wake()
-  }
-
-  /** Undefined where it was given up. */
-  async #handle(slice: Slice): Promise<Outputs | undefined> {
-    const { slots, handle } = this.#options
-    if (!(await slots.take(this.#finish.signal))) return undefined
-    const { signal } = this.#halt
-    try {
-      return await new Promise<Outputs | undefined>((resolve, reject) => {
-        const giveUp = (): void => resolve(undefined)
-        signal.addEventListener('abort', giveUp, { once: true })
-        handle(slice, signal, this.#attempt())
-          .then(resolve, reject)
-          .finally(() => signal.removeEventListener('abort', giveUp))
-      })
-    } finally {
-      slots.release()
-    }
   }
 
   async #batches(outputs: Outputs): Promise<ProduceBatch[]> {
@@ -295,51 +223,35 @@ export class PartitionWorker implements FetchSource {
     return batches
   }
 
-  #attempt(): Attempt {
-    return {
-      takenOver: this.#takenOver,
-      note: this.#note,
-      keepNote: async (note) => this.#keepNote(note),
-      maxRecordBytes: (topic) => this.#options.limits.recordBytes(topic),
-    }
-  }
-
   async #keepNote(note: string): Promise<void> {
-    checkNote(note)
     if (this.#position === undefined) throw new MeshError('ABORTED', 'the position is not known: nothing can be committed')
     await this.#commit([], this.#position, note)
-    this.#keepsNote = true
   }
 
   async #commit(batches: readonly ProduceBatch[], offset: bigint, note?: string): Promise<void> {
     const { topic, partition } = this
     // Another owner may have begun while the handler ran; its fence would stop us too, but this costs nothing.
-    if (this.#halt.signal.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
+    if (this.#loop.halted.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
     const wasAt = this.#position
     this.#position = undefined
     await this.#writer.commit(batches, { topic, partition, offset, stamp: this.#options.process.stamp, note })
-    if (note === undefined && wasAt !== undefined) this.#takenOver = false
-    this.#keepsNote = false
-    this.#note = note
+    if (note === undefined && wasAt !== undefined) this.#note.advanced()
+    this.#note.committed(note)
     this.#position = wasAt === undefined ? undefined : offset
-    this.#committed = offset
+    this.#loop.committedOffset = offset
     this.#acknowledged = offset
   }
 
   async #failed(thrown: unknown, attempt: number): Promise<void> {
-    const { topic, partition } = this
     if (isFenced(thrown)) {
       const error = new MeshError('ABORTED', 'another has taken the partition over: nothing of this slice was committed', { cause: thrown })
-      this.#options.onEvent({ kind: 'retrying', topic, partition, attempt, delayMs: brokerBackoffLimitMs, error })
+      this.#loop.retrying(attempt, brokerBackoffLimitMs, error)
       this.#options.onFenced(thrown)
-      await pause(brokerBackoffLimitMs, this.#finish.signal)
-      return
+      return pause(brokerBackoffLimitMs, this.#loop.finishing)
     }
-    const away = isBrokerAway(thrown)
-    if (away) this.#options.onAway(thrown)
-    const delayMs = backoffMs(attempt, away ? brokerBackoffLimitMs : handlerBackoffLimitMs)
-    if (!away || attempt > 1) this.#options.onEvent({ kind: 'retrying', topic, partition, attempt, delayMs, error: asMeshError(thrown) })
-    await pause(delayMs, this.#finish.signal)
+    const isAway = isBrokerAway(thrown)
+    if (isAway) this.#options.onAway(thrown)
+    return this.#loop.backOff(asMeshError(thrown), attempt, isAway)
   }
 }
 

@@ -1,4 +1,4 @@
-import { assignPartitions } from '../kafka/assignment.ts'
+import { assignPartitions } from '../assignment.ts'
 
 /** What the members of a group agree on: one entry of a bucket, which each replaces only where nobody else has since it read it. */
 export interface GroupState {

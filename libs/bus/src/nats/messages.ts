@@ -1,6 +1,7 @@
 import { bytesAt, MeshError } from '@spillway/core'
 import type { Msg } from '@nats-io/transport-node'
 import type { RecordHeaders, Records, Slice } from '../port.ts'
+import type { HeldRecords } from '../record-queue.ts'
 
 const keyHeader = 'Record-Key'
 const binaryKeyHeader = 'Record-Key-Base64'
@@ -125,3 +126,5 @@ export function sliceOf(topic: string, partition: number, stored: readonly Store
     records: { count, values, timestampsMs, ...(keyBytes > 0 && { keys }), ...(headers !== undefined && { headers }) },
   }
 }
+
+export const heldRecords: HeldRecords<StoredRecord> = { bytesOf: ({ bytes }) => bytes, sliceOf }

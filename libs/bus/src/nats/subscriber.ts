@@ -1,10 +1,10 @@
 import { MeshError } from '@spillway/core'
 import type { Slice, Subscription } from '../port.ts'
+import { RecordQueue } from '../record-queue.ts'
 import type { NatsLink } from './link.ts'
-import { decodeRecord, offsetOf, sequenceOf } from './messages.ts'
+import { decodeRecord, heldRecords, offsetOf, sequenceOf, type StoredRecord } from './messages.ts'
 import { streamOf } from './names.ts'
 import { Puller } from './puller.ts'
-import { RecordQueue } from './record-queue.ts'
 import type { NatsTopics } from './topics.ts'
 
 /** What waits on a partition until nothing more is asked for. */
@@ -26,7 +26,7 @@ class SubscribedPartition {
   readonly #puller: Puller
   /** Next offset to come. */
   #next: bigint
-  readonly #queue = new RecordQueue()
+  readonly #queue: RecordQueue<StoredRecord>
   #failure: MeshError | undefined
   #checking = false
 
@@ -36,6 +36,7 @@ class SubscribedPartition {
     this.#topics = topics
     this.#onChange = onChange
     this.#next = range.from
+    this.#queue = new RecordQueue(subscription.topic, range.partition, heldRecords)
     this.#puller = new Puller(link, {
       stream: streamOf(subscription.topic, range.partition),
       from: { sequence: sequenceOf(range.from) },
@@ -100,7 +101,7 @@ class SubscribedPartition {
       if (this.#failure !== undefined) throw this.#failure
       return undefined
     }
-    const slice = this.#queue.slice(this.#subscription.topic, this.#range.partition, maxRecords, Infinity)
+    const slice = this.#queue.slice(maxRecords, Infinity)
     this.#queue.drop(slice.records.count)
     this.#puller.wake()
     return slice

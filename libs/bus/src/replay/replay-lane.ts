@@ -3,7 +3,7 @@ import { pause, backoffMs } from '../backoff.ts'
 import { consumedRecords } from '../consumed.ts'
 import type { Attempt, Handler, Lag, ProcessOptions, ProcessorEvent, Slice } from '../port.ts'
 import { recordBytes, sliceRecords } from '../records.ts'
-import type { Permits } from '../embedded/permits.ts'
+import type { Slots } from '../slots.ts'
 import type { CheckpointPartition } from './checkpoint.ts'
 import type { CommitGate } from './commit-gate.ts'
 import type { ReplaySink } from './replay-sink.ts'
@@ -21,7 +21,7 @@ export interface LaneWork {
   readonly sink: ReplaySink
   readonly gate: CommitGate
   /** Places for handlers. */
-  readonly permits: Permits
+  readonly slots: Slots
   /** No new slice is begun. */
   readonly stopping: AbortSignal
   /** What is in flight is given up. */
@@ -113,9 +113,9 @@ export class ReplayLane {
 
   /** How many of the slice's records were answered; undefined where it was stopped before any was. */
   private async answer(slice: Slice, work: LaneWork): Promise<number | undefined> {
-    const { permits, stopping, abandoned } = work
+    const { slots, stopping, abandoned } = work
     for (let attempt = 1; !stopping.aborted; attempt++) {
-      if (!(await permits.take())) return undefined
+      if (!(await slots.take(stopping))) return undefined
       let failure: MeshError
       try {
         const outputs = await work.handle(slice, abandoned, unattended)
@@ -135,7 +135,7 @@ export class ReplayLane {
         if (thrown instanceof SinkFailure) throw MeshError.from(thrown.reason)
         failure = MeshError.from(thrown)
       } finally {
-        permits.release()
+        slots.release()
       }
       if (abandoned.aborted) return undefined
       const delayMs = backoffMs(attempt, maxBackoffMs)

@@ -1,7 +1,7 @@
 import { MeshError } from '@spillway/core'
 import { pause } from '../backoff.ts'
-import { Permits } from '../embedded/permits.ts'
 import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent } from '../port.ts'
+import { Slots } from '../slots.ts'
 import type { CommitGate } from './commit-gate.ts'
 import type { ReplayLane } from './replay-lane.ts'
 import type { ReplaySink } from './replay-sink.ts'
@@ -26,7 +26,7 @@ export class ReplayProcessor implements Processor {
   private readonly run: () => ReplayRun
   private readonly options: ProcessOptions
   private readonly handle: Handler
-  private readonly permits: Permits
+  private readonly slots: Slots
   private readonly stopping = new AbortController()
   private readonly abandoned = new AbortController()
   private lanes: readonly ReplayLane[] = []
@@ -38,7 +38,7 @@ export class ReplayProcessor implements Processor {
     this.run = run
     this.options = options
     this.handle = handle
-    this.permits = new Permits(options.concurrency)
+    this.slots = new Slots(options.concurrency)
   }
 
   async start(signal: AbortSignal): Promise<void> {
@@ -48,11 +48,10 @@ export class ReplayProcessor implements Processor {
     this.lanes = run.claim(this.options)
     const stopped = [this.stopping.signal, run.failed]
     const stopping = AbortSignal.any(stopped)
-    stopping.addEventListener('abort', () => this.permits.close())
     const abandoned = AbortSignal.any([this.abandoned.signal, run.failed])
     this.emit({ kind: 'assigned', partitions: this.lanes.map(placeOf) })
-    const { options, handle, permits } = this
-    const work = { ...run, options, handle, permits, stopping, abandoned, emit: (event: ProcessorEvent) => this.emit(event) }
+    const { options, handle, slots } = this
+    const work = { ...run, options, handle, slots, stopping, abandoned, emit: (event: ProcessorEvent) => this.emit(event) }
     this.running = Promise.all(
       this.lanes.map(async (lane) => {
         try {

@@ -1,0 +1,44 @@
+import { checkNote } from './note.ts'
+import type { Attempt } from './port.ts'
+
+/** The note that lies with a partition's position: the word of the owner before, until this one has committed; then this one's own. */
+export class PositionNote {
+  #note: string | undefined
+  #isOwn = false
+  #takenOver = true
+
+  /** Whether it is this owner's: one that ends in order drops it, since it must not be taken for the word of a process that died. */
+  get isOwn(): boolean {
+    return this.#isOwn
+  }
+
+  /** With the position that is gone on from. */
+  found(note: string | undefined): void {
+    this.#note = note
+  }
+
+  /** A position has been committed, with this note or none. */
+  committed(note: string | undefined): void {
+    this.#note = note
+    this.#isOwn = false
+  }
+
+  /** The first thing has been done since the partition was taken over. */
+  advanced(): void {
+    this.#takenOver = false
+  }
+
+  /** @param keep commits a note with the position as it is */
+  attempt(keep: (note: string) => Promise<void>, maxRecordBytes: Attempt['maxRecordBytes']): Attempt {
+    return {
+      takenOver: this.#takenOver,
+      note: this.#note,
+      maxRecordBytes,
+      keepNote: async (note) => {
+        checkNote(note)
+        await keep(note)
+        this.#isOwn = true
+      },
+    }
+  }
+}
