@@ -260,8 +260,8 @@ export class Host implements Component {
     const { host, telemetry } = this.options
     const { http, grpc } = this.portsOf('gateway')
     const pipelines = [process.gatewayPipeline()]
-    const { maxInFlight: maxCallsInFlight, maxRowsInFlight, timeoutMs: defaultTimeoutMs } = this.options.pipeline.calls
-    const limits = { maxCallsInFlight, maxRowsInFlight, defaultTimeoutMs }
+    const { maxInFlight: maxCallsInFlight, timeoutMs: defaultTimeoutMs, ...bounds } = this.options.pipeline.calls
+    const limits = { ...bounds, maxCallsInFlight, defaultTimeoutMs }
     return this.begin(
       new Gateway({ host, httpPort: http, grpcPort: grpc, bus, pipelines, telemetry, ...limits, ready: () => this.readiness() }),
       signal,

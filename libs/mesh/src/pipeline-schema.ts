@@ -81,6 +81,7 @@ export const pipelineSchema: z.ZodType<PipelineDefinition> = z.strictObject({
     .strictObject({
       maxInFlight: z.int().min(1).max(100_000).default(512),
       maxRowsInFlight: z.int().min(1).max(10_000_000).default(20_000),
+      maxBytesInFlight: z.int().min(65_536).default(67_108_864),
       timeout: durationSchema.default(10_000),
     })
     .prefault({}),
@@ -131,8 +132,13 @@ export interface PipelineDefinition {
   readonly deadline: { readonly within?: number | undefined; readonly late: LatePolicy }
   /** `per-key`: answers of a key in the order of its events, whichever tier gives them; `per-tier`: in that order tier by tier. */
   readonly ordering: 'per-tier' | 'per-key'
-  /** Of synchronous calls: how many, and how many of their rows, are in flight before more are refused, and how long one without a deadline may take. */
-  readonly calls: { readonly maxInFlight: number; readonly maxRowsInFlight: number; readonly timeout: number }
+  /** Of synchronous calls: how many, and how many of their rows and bytes, are in flight before more are refused, and how long one without a deadline may take. */
+  readonly calls: {
+    readonly maxInFlight: number
+    readonly maxRowsInFlight: number
+    readonly maxBytesInFlight: number
+    readonly timeout: number
+  }
   readonly alignment: { readonly maxSkew?: number | undefined; readonly idle: number }
   readonly models: string
   readonly placement: Placement

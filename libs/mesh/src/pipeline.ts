@@ -34,7 +34,12 @@ export interface Pipeline {
   readonly deadLetterTopic: string
   /** `withinMs` of taking an event in, Infinity where streams have no deadline; `late`: what becomes of one that is over when its event is read. */
   readonly deadline: { readonly withinMs: number; readonly late: LatePolicy }
-  readonly calls: { readonly maxInFlight: number; readonly maxRowsInFlight: number; readonly timeoutMs: number }
+  readonly calls: {
+    readonly maxInFlight: number
+    readonly maxRowsInFlight: number
+    readonly maxBytesInFlight: number
+    readonly timeoutMs: number
+  }
   /** How inputs are kept together in event time; `maxSkewMs` is Infinity where no window asks for it. */
   readonly alignment: { readonly maxSkewMs: number; readonly idleMs: number }
   /** Where every served vector is kept; absent where it is not. `calls`: those of synchronous calls too. */

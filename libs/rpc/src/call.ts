@@ -1,4 +1,4 @@
-import type { Metadata, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js'
+import type { Metadata } from '@grpc/grpc-js'
 import { MeshError } from '@spillway/core'
 import { headerText } from './trace-context.ts'
 
@@ -15,7 +15,12 @@ export interface RpcCall {
   readonly metadata: Metadata
 }
 
-type GrpcCall = ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>
+/** What calls of every kind have. */
+interface GrpcCall {
+  readonly metadata: Metadata
+  getDeadline(): Date | number
+  once(event: 'cancelled', listener: () => void): unknown
+}
 
 /** The call as grpc-js holds it. The signal is made only when asked for: most unary handlers never do. */
 export class ServerCall implements RpcCall {

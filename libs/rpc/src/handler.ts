@@ -1,5 +1,12 @@
 import { once } from 'node:events'
-import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream, StatusObject } from '@grpc/grpc-js'
+import type {
+  handleBidiStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  ServerDuplexStream,
+  ServerWritableStream,
+  StatusObject,
+} from '@grpc/grpc-js'
 import { context, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
@@ -17,7 +24,12 @@ export interface ServerStreamRpc {
   readonly handle: (request: never, call: RpcCall) => AsyncIterable<unknown>
 }
 
-export type RpcHandler = UnaryRpc | ServerStreamRpc
+export interface BidiStreamRpc {
+  readonly kind: 'bidiStream'
+  readonly handle: (requests: AsyncIterable<never>, call: RpcCall) => AsyncIterable<unknown>
+}
+
+export type RpcHandler = UnaryRpc | ServerStreamRpc | BidiStreamRpc
 
 /** One request, one response. A MeshError becomes its gRPC status; anything else is INTERNAL and logged. */
 export function unaryHandler<Request, Response>(handle: (request: Request, call: RpcCall) => Promise<Response>): UnaryRpc {
@@ -32,6 +44,16 @@ export function serverStreamHandler<Request, Response>(
   handle: (request: Request, call: RpcCall) => AsyncIterable<Response>,
 ): ServerStreamRpc {
   return { kind: 'serverStream', handle }
+}
+
+/**
+ * A stream of requests, read only as fast as the handler takes them, and a stream of responses as `serverStreamHandler` has it; a request that is not of the
+ * method's type ends both.
+ */
+export function bidiStreamHandler<Request, Response>(
+  handle: (requests: AsyncIterable<Request>, call: RpcCall) => AsyncIterable<Response>,
+): BidiStreamRpc {
+  return { kind: 'bidiStream', handle }
 }
 
 /** Runs `work` in the caller's trace, under a server span for `path` where spans are recorded. */
@@ -63,14 +85,10 @@ function failed(error: unknown, telemetry: Telemetry, path: string, call: Server
   return status
 }
 
-/** Takes a call in before anything of its request is read. @returns what to do when it has ended @throws MeshError what it is refused with */
-export type Admission = () => () => void
-
 /** How a method of a server is bound: `read` parses a request's bytes, which grpc-js hands on as they are. */
 export interface Binding {
   readonly path: string
   readonly read: (bytes: Buffer) => unknown
-  readonly admit: Admission | undefined
   readonly telemetry: Telemetry
 }
 
@@ -85,18 +103,14 @@ function request({ path, read }: Binding, bytes: Buffer): never {
 }
 
 export function bindUnary(rpc: UnaryRpc, binding: Binding): handleUnaryCall<Buffer, unknown> {
-  const { path, admit, telemetry } = binding
+  const { path, telemetry } = binding
   return (grpcCall, respond) => {
     const call = new ServerCall(grpcCall)
-    let release: (() => void) | undefined
-    try {
-      // Outside of the span: refusing has to be cheap.
-      release = admit?.()
-      if (call.deadlineMs <= Date.now()) throw new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
-    } catch (error) {
-      release?.()
+    // Outside of the span: refusing has to be cheap.
+    if (call.deadlineMs <= Date.now()) {
       call.end()
-      return respond(failed(error, telemetry, path, call, undefined))
+      const late = new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
+      return respond(failed(late, telemetry, path, call, undefined))
     }
     void inServerSpan(telemetry, path, call, async (span) => {
       try {
@@ -108,7 +122,6 @@ export function bindUnary(rpc: UnaryRpc, binding: Binding): handleUnaryCall<Buff
         call.end()
         respond(status)
       } finally {
-        release?.()
         span?.end()
       }
     })
@@ -120,13 +133,29 @@ export function bindServerStream(
   binding: Binding,
   streams: Set<ServerCall>,
 ): handleServerStreamingCall<Buffer, unknown> {
-  const { path, telemetry } = binding
+  return bindStream((stream, call) => rpc.handle(request(binding, stream.request), call), binding, streams)
+}
+
+export function bindBidiStream(rpc: BidiStreamRpc, binding: Binding, streams: Set<ServerCall>): handleBidiStreamingCall<Buffer, unknown> {
+  return bindStream((stream, call) => rpc.handle(requests(binding, stream), call), binding, streams)
+}
+
+/** What comes is left to the handler to read; that it reads no more does not end the call. */
+async function* requests(binding: Binding, stream: ServerDuplexStream<Buffer, unknown>): AsyncGenerator<never> {
+  for await (const bytes of stream.iterator({ destroyOnReturn: false })) yield request(binding, bytes as Buffer)
+}
+
+function bindStream<Stream extends ServerWritableStream<Buffer, unknown> | ServerDuplexStream<Buffer, unknown>>(
+  respond: (stream: Stream, call: ServerCall) => AsyncIterable<unknown>,
+  { path, telemetry }: Binding,
+  streams: Set<ServerCall>,
+): (stream: Stream) => void {
   return (stream) => {
     const call = new ServerCall(stream)
     streams.add(call)
     void inServerSpan(telemetry, path, call, async (span) => {
       try {
-        await send(rpc.handle(request(binding, stream.request), call), stream, call)
+        await send(respond(stream, call), stream, call)
         if (call.aborted !== undefined) throw call.aborted
         call.end()
         stream.end()
@@ -143,7 +172,11 @@ export function bindServerStream(
   }
 }
 
-async function send(responses: AsyncIterable<unknown>, stream: ServerWritableStream<Buffer, unknown>, call: ServerCall): Promise<void> {
+async function send(
+  responses: AsyncIterable<unknown>,
+  stream: ServerWritableStream<Buffer, unknown> | ServerDuplexStream<Buffer, unknown>,
+  call: ServerCall,
+): Promise<void> {
   for await (const response of responses) {
     if (call.aborted !== undefined) return
     // After a cancellation grpc-js never drains: the signal ends the wait, by throwing.

@@ -1,3 +1,4 @@
+export * from './admission.ts'
 export * from './call.ts'
 export * from './channel.ts'
 export * from './handler.ts'

@@ -1,19 +1,28 @@
 import { readFile } from 'node:fs/promises'
-import { type handleServerStreamingCall, type handleUnaryCall, Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js'
+import {
+  type handleBidiStreamingCall,
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  Server,
+  ServerCredentials,
+  type ServiceDefinition,
+} from '@grpc/grpc-js'
 import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
 import { type Component, MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import { descriptorSetFile } from '@spillway/wire'
 import { HealthImplementation } from 'grpc-health-check'
+import type { Admission } from './admission.ts'
 import type { ServerCall } from './call.ts'
-import { type Admission, bindServerStream, bindUnary, type Binding, type RpcHandler } from './handler.ts'
+import { gateStreams } from './gate.ts'
+import { bindBidiStream, bindServerStream, bindUnary, type Binding, type RpcHandler } from './handler.ts'
 
 /** A service and a handler for each of its methods, by the definition's names. */
 export interface GrpcService {
   readonly definition: ServiceDefinition
   readonly implementation: Readonly<Record<string, RpcHandler>>
-  /** For unary methods, by name: bounds what the server takes on. */
+  /** For unary methods, by name: bounds what the server takes on. A call has its place until its stream is closed. */
   readonly admissions?: Readonly<Record<string, Admission>>
 }
 
@@ -28,11 +37,13 @@ export interface GrpcServerOptions {
   readonly maxMessageBytes?: number
   /** Calls of one connection at once; its client keeps more to itself until one has ended, at no cost here. Unlimited where absent. */
   readonly maxCallsPerConnection?: number
+  /** How long the request of a method with an admission may take to arrive; default 30 s. */
+  readonly requestTimeoutMs?: number
   /** How long `drain` lets calls finish before it cuts them; default 10 s. */
   readonly drainTimeoutMs?: number
 }
 
-type GrpcHandler = handleUnaryCall<Buffer, unknown> | handleServerStreamingCall<Buffer, unknown>
+type GrpcHandler = handleUnaryCall<Buffer, unknown> | handleServerStreamingCall<Buffer, unknown> | handleBidiStreamingCall<Buffer, unknown>
 
 /** A gRPC server with health (grpc.health.v1) and reflection (v1 and v1alpha). It listens from `start` on, and is SERVING once `setServing(true)` says so. */
 export class GrpcServer implements Component {
@@ -41,6 +52,8 @@ export class GrpcServer implements Component {
   readonly #health: HealthImplementation
   readonly #serviceNames: readonly string[]
   readonly #streams = new Set<ServerCall>()
+  readonly #admissions = new Map<string, Admission>()
+  readonly #maxMessageBytes: number
   #port: number
   #drained: Promise<void> | undefined
 
@@ -48,6 +61,7 @@ export class GrpcServer implements Component {
     this.#options = options
     this.#port = options.port
     const maxBytes = options.maxMessageBytes ?? 16 * 1024 * 1024
+    this.#maxMessageBytes = maxBytes
     this.#server = new Server({
       'grpc.max_receive_message_length': maxBytes,
       'grpc.max_send_message_length': maxBytes,
@@ -70,13 +84,10 @@ export class GrpcServer implements Component {
     for (const [name, method] of Object.entries(definition)) {
       const rpc = implementation[name]
       if (rpc === undefined) throw new MeshError('INTERNAL', `no handler for ${method.path}`)
-      const binding: Binding = {
-        path: method.path,
-        read: method.requestDeserialize,
-        admit: admissions[name],
-        telemetry: this.#options.telemetry,
-      }
-      handlers[name] = rpc.kind === 'unary' ? bindUnary(rpc, binding) : bindServerStream(rpc, binding, this.#streams)
+      const admission = admissions[name]
+      if (admission !== undefined) this.#admissions.set(method.path, admission)
+      const binding: Binding = { path: method.path, read: method.requestDeserialize, telemetry: this.#options.telemetry }
+      handlers[name] = bind(rpc, binding, this.#streams)
       unread[name] = { ...method, requestDeserialize: (bytes: Buffer) => bytes }
     }
     this.#server.addService(unread, handlers as Parameters<Server['addService']>[1])
@@ -100,6 +111,9 @@ export class GrpcServer implements Component {
         reject(new MeshError('FAILED_PRECONDITION', message, { cause: error }))
       })
     })
+    const { requestTimeoutMs = 30_000 } = this.#options
+    const gate = { admissions: this.#admissions, maxMessageBytes: this.#maxMessageBytes, requestTimeoutMs }
+    if (this.#admissions.size > 0) gateStreams(this.#server, gate)
   }
 
   async #addReflection(): Promise<void> {
@@ -132,6 +146,11 @@ export class GrpcServer implements Component {
       })
     })
   }
+}
+
+function bind(rpc: RpcHandler, binding: Binding, streams: Set<ServerCall>): GrpcHandler {
+  if (rpc.kind === 'unary') return bindUnary(rpc, binding)
+  return rpc.kind === 'serverStream' ? bindServerStream(rpc, binding, streams) : bindBidiStream(rpc, binding, streams)
 }
 
 /** `package.Service` of the path `/package.Service/Method` that every method carries. */

@@ -1,6 +1,7 @@
 import type { Bus, RecordHeaders, RecordPosition } from '@spillway/bus'
 import { bytesColumn, MeshError } from '@spillway/core'
 import type { PredictResult } from '@spillway/mesh'
+import type { Admission, Place } from '@spillway/rpc'
 import type { Catalog } from './catalog.ts'
 
 export interface CallLimits {
@@ -8,6 +9,8 @@ export interface CallLimits {
   readonly maxCallsInFlight: number
   /** Events of calls in flight; beyond it RESOURCE_EXHAUSTED, unless no other is. */
   readonly maxRowsInFlight: number
+  /** Bytes of the requests of calls in flight; beyond it RESOURCE_EXHAUSTED, unless no other is. */
+  readonly maxBytesInFlight: number
   readonly maxEventsPerCall: number
   /** For a caller that sets no deadline. */
   readonly defaultTimeoutMs: number
@@ -28,21 +31,24 @@ export interface NewEvent {
   readonly headers?: RecordHeaders
 }
 
+export type Refusal = 'calls' | 'rows' | 'bytes'
+
 const noKey = new Uint8Array(0)
 /** What is kept of a caller's time for the way back, so that a degraded answer still arrives in time: a tenth, at most this. */
 const longestReserveMs = 100
 
 /** Predict and publish, whichever protocol asks: it first asks for a place with `admit`. */
-export class Calls {
+export class Calls implements Admission {
   readonly #catalog: Catalog
   readonly #bus: Bus
   readonly #limits: CallLimits
-  readonly #refused: (reason: 'calls' | 'rows') => void
+  readonly #refused: (reason: Refusal) => void
   #inFlight = 0
   #rowsInFlight = 0
+  #bytesInFlight = 0
 
   /** @param refused is told of each call that there was no room for */
-  constructor(catalog: Catalog, bus: Bus, limits: CallLimits, refused: (reason: 'calls' | 'rows') => void) {
+  constructor(catalog: Catalog, bus: Bus, limits: CallLimits, refused: (reason: Refusal) => void) {
     this.#refused = refused
     this.#catalog = catalog
     this.#bus = bus
@@ -57,18 +63,51 @@ export class Calls {
     return this.#rowsInFlight
   }
 
-  /** Takes a place for a call, before anything of it is read. @returns gives it back, once @throws MeshError RESOURCE_EXHAUSTED */
-  readonly admit = (): (() => void) => {
+  get bytesInFlight(): number {
+    return this.#bytesInFlight
+  }
+
+  /** Whether a call with a request of so many bytes would find no room; then it counts as refused. */
+  refuses(bytes: number): boolean {
+    if (this.#inFlight >= this.#limits.maxCallsInFlight) this.#refused('calls')
+    else if (!this.#hasRoom(bytes)) this.#refused('bytes')
+    else return false
+    return true
+  }
+
+  /** Takes a place for a call, before anything of it is read; undefined where there is none. */
+  admit(): Place | undefined {
     if (this.#inFlight >= this.#limits.maxCallsInFlight) {
       this.#refused('calls')
-      throw new MeshError('RESOURCE_EXHAUSTED', `${this.#inFlight} calls are in flight already: try again later`)
+      return undefined
     }
     this.#inFlight++
     let held = true
-    return () => {
-      if (held) this.#inFlight--
-      held = false
+    let heldBytes = 0
+    return {
+      reserve: (bytes) => {
+        const room = held && this.#takeBytes(bytes)
+        if (room) heldBytes += bytes
+        return room
+      },
+      release: () => {
+        if (held) this.#inFlight--
+        this.#bytesInFlight -= heldBytes
+        heldBytes = 0
+        held = false
+      },
     }
+  }
+
+  #takeBytes(bytes: number): boolean {
+    const room = this.#hasRoom(bytes)
+    if (room) this.#bytesInFlight += bytes
+    else this.#refused('bytes')
+    return room
+  }
+
+  #hasRoom(bytes: number): boolean {
+    return this.#bytesInFlight === 0 || this.#bytesInFlight + bytes <= this.#limits.maxBytesInFlight
   }
 
   /** @throws MeshError NOT_FOUND, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, CANCELLED, or what the pipeline throws for the whole call. */

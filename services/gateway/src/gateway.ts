@@ -4,7 +4,7 @@ import type { GatewayPipeline } from '@spillway/mesh'
 import { GrpcServer } from '@spillway/rpc'
 import { HttpListener, type Readiness, type Telemetry } from '@spillway/telemetry'
 import { Counter, Gauge } from 'prom-client'
-import { type CallLimits, Calls } from './calls.ts'
+import { type CallLimits, Calls, type Refusal } from './calls.ts'
 import { Catalog } from './catalog.ts'
 import { deadLetterRoutes } from './dead-letter-routes.ts'
 import { eventStreamRoutes } from './event-stream.ts'
@@ -33,6 +33,10 @@ export interface GatewayOptions {
   readonly maxCallsInFlight?: number
   /** Events of those calls; beyond it 429, RESOURCE_EXHAUSTED. Default 20,000. */
   readonly maxRowsInFlight?: number
+  /** Bytes of their requests; beyond it 429, RESOURCE_EXHAUSTED. Default 64 MiB. */
+  readonly maxBytesInFlight?: number
+  /** How long a request may take to arrive; default 30 s. */
+  readonly requestTimeoutMs?: number
   /** Default 10,000. */
   readonly maxEventsPerCall?: number
   /** Default 256. */
@@ -44,6 +48,8 @@ export interface GatewayOptions {
 }
 
 const defaultDrainTimeoutMs = 10_000
+const mib = 2 ** 20
+const warningIntervalMs = 10_000
 
 /** The mesh's front door: REST, server-sent events and gRPC, to predict, publish and subscribe. */
 export class Gateway implements Component {
@@ -56,11 +62,12 @@ export class Gateway implements Component {
 
   constructor(options: GatewayOptions) {
     this.#options = options
-    const { bus, telemetry, maxBodyBytes = 4 * 1024 * 1024 } = options
+    const { bus, telemetry, maxBodyBytes = 4 * mib, requestTimeoutMs = 30_000 } = options
     const catalog = new Catalog(options.pipelines)
     const limits: CallLimits = {
       maxCallsInFlight: options.maxCallsInFlight ?? 512,
       maxRowsInFlight: options.maxRowsInFlight ?? 20_000,
+      maxBytesInFlight: options.maxBytesInFlight ?? 64 * mib,
       maxEventsPerCall: options.maxEventsPerCall ?? 10_000,
       defaultTimeoutMs: options.defaultTimeoutMs ?? 10_000,
     }
@@ -68,7 +75,7 @@ export class Gateway implements Component {
     const { maxSubscriptions = 256 } = options
     const subscriptions = new Subscriptions(catalog, bus, maxSubscriptions)
     const closing = this.#closing.signal
-    const app = createHttpApp({ telemetry, maxBodyBytes, closing, ready: () => this.#readiness() })
+    const app = createHttpApp({ telemetry, maxBodyBytes, closing, calls, requestTimeoutMs, ready: () => this.#readiness() })
     predictRoutes(app, calls, telemetry)
     topicRoutes(app, { catalog, bus, calls, telemetry })
     deadLetterRoutes(app, { catalog, telemetry })
@@ -81,6 +88,7 @@ export class Gateway implements Component {
       services: [predictionService({ calls, subscriptions })],
       telemetry,
       maxMessageBytes: maxBodyBytes,
+      requestTimeoutMs,
       // What is beyond the limits waits with its client, where its deadline ends it, and not unseen in a buffer before this process.
       maxCallsPerConnection: limits.maxCallsInFlight + maxSubscriptions,
       drainTimeoutMs: options.drainTimeoutMs ?? defaultDrainTimeoutMs,
@@ -128,14 +136,26 @@ export class Gateway implements Component {
   }
 }
 
-function refusals({ registry }: Telemetry): (reason: 'calls' | 'rows') => void {
+/** Counts refused calls, and warns of them now and then. */
+function refusals({ registry, logger }: Telemetry): (reason: Refusal) => void {
   const counter = new Counter({
     name: 'spillway_gateway_refused_calls_total',
-    help: 'Predict and publish calls that there was no room for, by what was full: calls or rows in flight.',
+    help: 'Predict and publish calls that there was no room for, by what was full: calls, rows or bytes in flight.',
     labelNames: ['reason'],
     registers: [registry],
   })
-  return (reason) => counter.inc({ reason })
+  const byReason = { calls: counter.labels('calls'), rows: counter.labels('rows'), bytes: counter.labels('bytes') }
+  let refused = 0
+  let warnedMs = -Infinity
+  return (reason) => {
+    byReason[reason].inc()
+    refused++
+    const nowMs = performance.now()
+    if (nowMs - warnedMs < warningIntervalMs) return
+    logger.warn({ refused, reason }, 'more calls come in than there is room for: they are refused, and counted')
+    warnedMs = nowMs
+    refused = 0
+  }
 }
 
 function registerGauges({ registry }: Telemetry, calls: Calls, subscriptions: Subscriptions): void {
@@ -144,5 +164,6 @@ function registerGauges({ registry }: Telemetry, calls: Calls, subscriptions: Su
   }
   gauge('spillway_gateway_calls_in_flight', 'Predict and publish calls in flight, HTTP and gRPC.', () => calls.inFlight)
   gauge('spillway_gateway_rows_in_flight', 'Events of predict and publish calls in flight, HTTP and gRPC.', () => calls.rowsInFlight)
+  gauge('spillway_gateway_bytes_in_flight', 'Bytes of their requests.', () => calls.bytesInFlight)
   gauge('spillway_gateway_subscriptions', 'Open subscriptions, HTTP and gRPC.', () => subscriptions.count)
 }

@@ -42,7 +42,7 @@ export function predictionService({ calls, subscriptions }: PredictionServiceOpt
   return {
     definition: PredictionService,
     implementation: { predict: unaryHandler(predict), publish: unaryHandler(publish), subscribe: serverStreamHandler(subscribe) },
-    admissions: { predict: calls.admit, publish: calls.admit },
+    admissions: { predict: calls, publish: calls },
   }
 }
 

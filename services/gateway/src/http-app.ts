@@ -3,15 +3,15 @@ import { BatchHistogram, type OperationsOptions, operationsRoutes } from '@spill
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Socket } from 'node:net'
 import { errorBody, errorHandler, RequestError } from './http-errors.ts'
+import { httpFront, type HttpFrontOptions } from './http-front.ts'
 
-export interface HttpAppOptions extends OperationsOptions {
+export interface HttpAppOptions extends OperationsOptions, HttpFrontOptions {
   readonly maxBodyBytes: number
   /** Fires at drain: new requests are refused, and connections closed behind their last answer. */
   readonly closing: AbortSignal
 }
 
 const longestName = 256
-const requestTimeoutMs = 60_000
 // Upper bounds in seconds: those that OpenTelemetry's conventions advise for http.server.request.duration.
 const durationBoundsS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 
@@ -21,7 +21,7 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
   const app = fastify({
     logger: false,
     bodyLimit: options.maxBodyBytes,
-    requestTimeout: requestTimeoutMs,
+    serverFactory: httpFront(options),
     routerOptions: { maxParamLength: longestName },
     frameworkErrors: onError,
     clientErrorHandler: refuseMalformed,
@@ -69,11 +69,18 @@ function measure(app: FastifyInstance, { telemetry }: HttpAppOptions): void {
   })
 }
 
-/** What Node.js could not read as HTTP. */
+/** What Node.js could not read as HTTP, or not in time. */
 function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy(error)
-  const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request'
-  const body = JSON.stringify({ error: errorBody(new RequestError(400, `malformed HTTP request: ${error.message}`)) })
-  const head = `HTTP/1.1 ${status}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`
-  socket.end(head + body)
+  const [status, phrase] = malformed[error.code ?? ''] ?? [400, 'Bad Request']
+  const body = JSON.stringify({ error: errorBody(new RequestError(status, `malformed HTTP request: ${error.message}`)) })
+  const head = `HTTP/1.1 ${status} ${phrase}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`
+  socket.write(head + body)
+  // Not half-closed: a client that sends nothing would hold its connection for ever.
+  socket.destroySoon()
+}
+
+const malformed: Readonly<Record<string, readonly [number, string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout'],
+  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large'],
 }

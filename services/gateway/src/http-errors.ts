@@ -26,6 +26,13 @@ export function errorStatus(error: MeshError): number {
   return error instanceof RequestError ? error.status : httpStatus(error.code)
 }
 
+/** What a call is refused with: too many are in flight, or too much of their requests. */
+export function noRoom(full: 'calls' | 'bytes'): MeshError {
+  return full === 'calls'
+    ? new MeshError('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
+    : new MeshError('RESOURCE_EXHAUSTED', 'there is no room for a request of this size: try again later, or send less')
+}
+
 /** Answers `{"error": {code, message, field?}}`, with `Retry-After` where another attempt may succeed; what nobody foresaw is logged, and its text kept from the caller. */
 export function errorHandler(logger: Logger): (thrown: unknown, request: FastifyRequest, reply: FastifyReply) => void {
   return (thrown, request, reply) => {

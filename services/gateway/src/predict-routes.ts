@@ -15,7 +15,7 @@ interface PredictBody {
 
 /** `POST /v1/pipelines/{name}:predict`. */
 export function predictRoutes(app: FastifyInstance, calls: Calls, telemetry: Telemetry): void {
-  app.post<{ Params: { name: string } }>('/v1/pipelines/:name(^[^:]+)::predict', admitted(calls.admit), (request, reply) =>
+  app.post<{ Params: { name: string } }>('/v1/pipelines/:name(^[^:]+)::predict', admitted(calls), (request, reply) =>
     traced(telemetry, request, reply, async () => {
       const { events, single } = readBody(request)
       const results = await calls.predict(request.params.name, events, {

@@ -2,7 +2,8 @@ import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { MeshError } from '@spillway/core'
 import { currentTraceParent, type Telemetry, withRemoteParent } from '@spillway/telemetry'
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
-import { errorStatus, RequestError } from './http-errors.ts'
+import type { Calls } from './calls.ts'
+import { errorStatus, noRoom, RequestError } from './http-errors.ts'
 
 /** The media type without parameters, in lower case; '' where the request names none. @throws RequestError 415 for a compressed body. */
 export function mediaType(request: FastifyRequest): string {
@@ -46,13 +47,22 @@ function badTimeout(header: string, value: unknown, expected: string): MeshError
 }
 
 /** A route option: takes a place for the call before its body is read, and gives it back when the answer is written or the client gone. */
-export function admitted(admit: () => () => void): { onRequest: onRequestHookHandler } {
+export function admitted(calls: Calls): { onRequest: onRequestHookHandler } {
   return {
-    onRequest: (_request, reply, done) => {
-      reply.raw.once('close', admit())
-      done()
+    onRequest: (request, reply, done) => {
+      const place = calls.admit()
+      if (place === undefined) return done(noRoom('calls'))
+      reply.raw.once('close', () => place.release())
+      done(place.reserve(bodySize(request)) ? undefined : noRoom('bytes'))
     },
   }
+}
+
+/** Bytes that the body can take up: one that does not say, as many as are allowed. */
+function bodySize({ headers, routeOptions }: FastifyRequest): number {
+  const said = headers['content-length']
+  if (said === undefined) return headers['transfer-encoding'] === undefined ? 0 : routeOptions.bodyLimit!
+  return Math.min(Number(said), routeOptions.bodyLimit!)
 }
 
 /** Fires when the client goes away before its answer is written. */

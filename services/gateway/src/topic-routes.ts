@@ -32,7 +32,7 @@ export function topicRoutes(app: FastifyInstance, { catalog, bus, calls, telemet
 
   app.post<{ Params: { topic: string }; Querystring: { key?: string | string[] } }>(
     '/v1/topics/:topic/events',
-    admitted(calls.admit),
+    admitted(calls),
     (request, reply) =>
       traced(telemetry, request, reply, async () => {
         catalog.reader(request.params.topic)

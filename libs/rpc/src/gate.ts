@@ -1,0 +1,98 @@
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
+import type { Server } from '@grpc/grpc-js'
+import { type Code, codeNumbers, MeshError } from '@spillway/core'
+import type { Admission, Place } from './admission.ts'
+
+export interface GateOptions {
+  /** By path: `/package.Service/Method`. */
+  readonly admissions: ReadonlyMap<string, Admission>
+  readonly maxMessageBytes: number
+  /** How long a request may take to arrive. */
+  readonly requestTimeoutMs: number
+}
+
+type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
+type DataListener = (chunk: Buffer) => void
+
+/** Compressed flag and length (gRPC over HTTP2, "Length-Prefixed-Message"). */
+const prefixBytes = 5
+const noRoom = trailersOnly('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
+const noRoomForBytes = trailersOnly('RESOURCE_EXHAUSTED', 'there is no room for a request of this size: try again later, or send less')
+const tooSlow = trailersOnly('DEADLINE_EXCEEDED', 'the request did not arrive in time')
+
+/**
+ * Stands between the HTTP/2 server and grpc-js, which makes a call of a stream before it can be refused (four times the work of a bare answer) and reads
+ * its request whatever else is being read. A refusal is one header frame; what comes of its request is thrown away.
+ * @throws MeshError INTERNAL where grpc-js has changed: it has no public way to its HTTP/2 servers.
+ */
+export function gateStreams(server: Server, options: GateOptions): void {
+  const { http2Servers } = server as unknown as { readonly http2Servers?: ReadonlyMap<Http2Server, unknown> }
+  if (http2Servers === undefined || http2Servers.size === 0) throw unknownLayout()
+  for (const http2Server of http2Servers.keys()) gate(http2Server, options)
+}
+
+function unknownLayout(): MeshError {
+  return new MeshError('INTERNAL', 'this version of grpc-js keeps its HTTP/2 servers elsewhere: calls cannot be bounded')
+}
+
+function gate(http2Server: Http2Server, options: GateOptions): void {
+  const [next, ...others] = http2Server.listeners('stream') as StreamListener[]
+  if (next === undefined || others.length > 0) throw unknownLayout()
+  http2Server.removeListener('stream', next)
+  http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+    const admission = options.admissions.get(headers[':path'] ?? '')
+    if (admission === undefined) return next(stream, headers)
+    const place = admission.admit()
+    if (place === undefined) return refuse(stream, noRoom)
+    stream.once('close', () => place.release())
+    next(stream, headers)
+    watchRequest(stream, place, options)
+  })
+}
+
+/** Refuses the request at its first bytes, which say how long it is, or when it has not arrived in time. */
+function watchRequest(stream: ServerHttp2Stream, place: Place, { maxMessageBytes, requestTimeoutMs }: GateOptions): void {
+  const [read] = stream.listeners('data') as DataListener[]
+  if (read === undefined) return
+  const timer = setTimeout(() => cut(stream, tooSlow), requestTimeoutMs)
+  const arrived = (): void => clearTimeout(timer)
+  stream.once('end', arrived).once('close', arrived)
+  let sized = false
+  stream.removeListener('data', read)
+  stream.on('data', (chunk: Buffer) => {
+    if (!sized && !place.reserve(sizeInMemory(chunk, maxMessageBytes))) return cut(stream, noRoomForBytes)
+    sized = true
+    read(chunk)
+  })
+}
+
+/** What a request can take up, by its first bytes: one that is compressed, or does not say, as much as is allowed. */
+function sizeInMemory(chunk: Buffer, maxMessageBytes: number): number {
+  if (chunk.length < prefixBytes || chunk[0] !== 0) return maxMessageBytes
+  return Math.min(chunk.readUInt32BE(1), maxMessageBytes)
+}
+
+function ignore(): void {
+  // Of a stream that is over: its close is all that counts.
+}
+
+function refuse(stream: ServerHttp2Stream, headers: readonly string[]): void {
+  stream.on('error', ignore)
+  stream.respond(headers, { endStream: true })
+  // Thrown away, not reset: a client that met a reset by one of its own for each call would look to Node.js like an attack (CVE-2023-44487).
+  stream.resume()
+}
+
+/** Ends a stream that grpc-js knows of, which then takes it as cancelled. */
+function cut(stream: ServerHttp2Stream, headers: readonly string[]): void {
+  if (stream.destroyed || stream.closed) return
+  if (!stream.headersSent) stream.respond(headers, { endStream: true })
+  stream.close()
+}
+
+/** gRPC over HTTP2, "Trailers-Only"; when to come again as in gRPC's retry design (A6, "Pushback"). */
+function trailersOnly(code: Code, message: string): readonly string[] {
+  const pushback = code === 'RESOURCE_EXHAUSTED' ? ['grpc-retry-pushback-ms', '1000'] : []
+  const status = ['grpc-status', String(codeNumbers[code]), 'grpc-message', encodeURI(message)]
+  return [':status', '200', 'content-type', 'application/grpc+proto', ...status, ...pushback]
+}
