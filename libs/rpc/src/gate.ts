@@ -57,12 +57,14 @@ function watchRequest(stream: ServerHttp2Stream, place: Place, { maxMessageBytes
   const timer = setTimeout(() => cut(stream, tooSlow), requestTimeoutMs)
   const arrived = (): void => clearTimeout(timer)
   stream.once('end', arrived).once('close', arrived)
-  let sized = false
+  let fits: boolean | undefined
   stream.removeListener('data', read)
   stream.on('data', (chunk: Buffer) => {
-    if (!sized && !place.reserve(sizeInMemory(chunk, maxMessageBytes))) return cut(stream, noRoomForBytes)
-    sized = true
-    read(chunk)
+    if (fits === undefined) {
+      fits = place.reserve(sizeInMemory(chunk, maxMessageBytes))
+      if (!fits) cut(stream, noRoomForBytes)
+    }
+    if (fits) read(chunk)
   })
 }
 

@@ -149,6 +149,7 @@ it('refuses thousands of large requests over one connection, and goes on to serv
     for (const code of await Promise.all(calls)) codes.add(code)
   }
   expect([...codes]).toEqual(['RESOURCE_EXHAUSTED'])
+  expect(room.asked.length).toBe(26 * 50)
   await channel.unary(PredictionService.predict, { pipeline: 'fraud', events: [Buffer.alloc(10)] })
   expect(handled).toEqual([10])
   await expect.poll(() => room.places).toBe(0)
