@@ -7,7 +7,11 @@ import { createInterface } from 'node:readline'
 import kafkajs from 'kafkajs'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { startKafka } from '../../../test/brokers/kafka.ts'
+import { GroupMember } from '../src/kafka/group-member.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
+import { KafkaProcessor } from '../src/kafka/kafka-processor.ts'
+import { type Broker, type OpenCluster, openCluster } from '../src/kafka/kafkajs-cluster.ts'
+import { TopicLimits } from '../src/kafka/topic-limits.ts'
 import type { Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
 import { recordsOf } from '../src/records.ts'
 import { type Copier, copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
@@ -178,6 +182,69 @@ else
       )
       expect(events.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['assigned', 'revoked']))
       await expectExactly(output, 400)
+    })
+
+    test('drained while it joins anew: begins none of the partitions that the join brings', async () => {
+      const [input, output] = await topics('drained-joining')
+      const client = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+      const joins: number[] = []
+      let answered = Promise.resolve()
+      /** Joins wait for `answered`, as they do for members that are slow to join. */
+      const open = (): OpenCluster => {
+        const opened = openCluster(client)
+        const { cluster } = opened
+        const find = cluster.findGroupCoordinator.bind(cluster)
+        cluster.findGroupCoordinator = async (of) => {
+          const broker = await find(of)
+          const joinGroup = async (request: Parameters<Broker['joinGroup']>[0]): ReturnType<Broker['joinGroup']> => {
+            const at = joins.push(0) - 1
+            await answered
+            const joined = await broker.joinGroup(request)
+            joins[at] = joined.members.length
+            return joined
+          }
+          return new Proxy(broker, { get: (target, name, self) => (name === 'joinGroup' ? joinGroup : Reflect.get(target, name, self)) })
+        }
+        return opened
+      }
+      const events: ProcessorEvent[] = []
+      const assigned = (): number => events.flatMap((event) => (event.kind === 'assigned' ? event.partitions : [])).length
+      const admin = client.admin()
+      const draining = new KafkaProcessor({
+        process: {
+          topics: [input],
+          group: 'drained-joining',
+          from: 'earliest',
+          concurrency: 4,
+          maxSliceRecords: 50,
+          maxSliceBytes: 1 << 20,
+          onEvent: (event) => events.push(event),
+        },
+        handle: copyTo(output),
+        open,
+        sessionTimeoutMs: 2000,
+        limits: new TopicLimits(admin, { maxRecordBytes: 1_000_000, maxBatchBytes: 1_001_024 }),
+        onDrained: () => {},
+      })
+      ends.push(() => draining.drain())
+      await draining.start(AbortSignal.timeout(20_000))
+      const others = openCluster(client)
+      ends.push(() => others.close())
+      const timeouts = { sessionTimeoutMs: 20_000, rebalanceTimeoutMs: 20_000 }
+      const other = new GroupMember(others.cluster, { group: 'drained-joining', topics: [input], partitions, ...timeouts })
+      expect(await other.join([])).toHaveLength(2)
+      await until(() => events.some(({ kind }) => kind === 'revoked'), 'the other to have its half')
+      const { promise, resolve } = Promise.withResolvers<void>()
+      answered = promise
+      const before = { joins: joins.length, assigned: assigned() }
+      await other.leave()
+      await until(() => joins.length > before.joins, 'it to join anew')
+      const drained = draining.drain()
+      resolve()
+      await drained
+      // The group was its own again: it was given all of it.
+      expect(joins.at(-1)).toBe(1)
+      expect(assigned()).toBe(before.assigned)
     })
 
     test('records of overlapping aborted transactions are not seen', async () => {
