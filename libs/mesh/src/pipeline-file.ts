@@ -4,7 +4,8 @@ import { MeshError } from '@spillway/core'
 import { isMap, isNode, LineCounter, parseDocument, type Document, type Node, type Pair, type Scalar } from 'yaml'
 import type { z } from 'zod'
 import { loadAttachments, nothingAttached } from './attachments.ts'
-import { compilePipeline, type Pipeline } from './pipeline.ts'
+import type { Pipeline } from './pipeline.ts'
+import { compilePipeline } from './pipeline-compiler.ts'
 import { type PipelineDefinition, pipelineSchema } from './pipeline-schema.ts'
 
 export interface LoadOptions {
