@@ -1,5 +1,3 @@
-import { lookup } from 'node:dns/promises'
-import { MeshError } from '@spillway/core'
 import kafkajs from 'kafkajs'
 import type { Admin, Kafka } from 'kafkajs'
 import type {
@@ -15,6 +13,7 @@ import type {
   TopicAdmin,
 } from '../port.ts'
 import { drainedBefore } from '../drained.ts'
+import { checkHosts } from '../hosts.ts'
 import { checkStamp } from '../stamp.ts'
 import { connectPatiently } from './connect.ts'
 import { kafkaError } from './errors.ts'
@@ -91,7 +90,7 @@ export class KafkaBus implements Bus {
 
   /** Waits for a broker that is away until the signal fires. @throws MeshError UNAVAILABLE then, and at once where no broker's name exists. */
   async start(signal: AbortSignal): Promise<void> {
-    await this.#resolveNames()
+    await checkHosts('Kafka broker', this.#options.brokers)
     const onAway = (error: unknown): void => this.#sayAway(error)
     await connectPatiently(this.#publishing.cluster, signal, async () => this.#publishing.cluster.refreshMetadata(), onAway)
     await this.#admin.connect().catch((error: unknown) => {
@@ -99,25 +98,6 @@ export class KafkaBus implements Bus {
     })
     if (this.#away) this.#options.logger?.warn({ brokers: this.#options.brokers }, 'the Kafka broker answers')
     this.#away = false
-  }
-
-  /** A name that does not exist is a mistake, not an outage. */
-  async #resolveNames(): Promise<void> {
-    const hosts = [...new Set(this.#options.brokers.map((broker) => broker.slice(0, broker.lastIndexOf(':'))))]
-    const failures = await Promise.all(
-      hosts.map(async (host) =>
-        lookup(host).then(
-          () => undefined,
-          (error: NodeJS.ErrnoException) => error,
-        ),
-      ),
-    )
-    if (failures.every((failure) => failure?.code === 'ENOTFOUND'))
-      throw new MeshError(
-        'UNAVAILABLE',
-        `no Kafka broker: the host ${hosts.map((host) => `"${host}"`).join(', ')} does not exist; check the address`,
-        { cause: failures[0], field: 'bus' },
-      )
   }
 
   async publish(topic: string, records: Records, partition?: number): Promise<readonly RecordPosition[]> {

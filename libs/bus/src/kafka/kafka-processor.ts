@@ -8,6 +8,8 @@ import { GroupMember } from './group-member.ts'
 import type { OpenCluster } from './kafkajs-cluster.ts'
 import { PartitionWorker } from './partition-worker.ts'
 import { partitionCount } from './produce.ts'
+import { equalPartitions } from '../equal-partitions.ts'
+import { Reachability } from '../reachability.ts'
 import { Slots } from '../slots.ts'
 import type { TopicLimits } from './topic-limits.ts'
 
@@ -35,6 +37,7 @@ export class KafkaProcessor implements Processor {
   readonly #workers = new Map<string, PartitionWorker>()
   readonly #fetcher: Fetcher
   readonly #slots: Slots
+  readonly #broker: Reachability
   /** Ends the membership. */
   readonly #stop = new AbortController()
   readonly #joined = Promise.withResolvers<void>()
@@ -42,7 +45,6 @@ export class KafkaProcessor implements Processor {
   #owned: readonly number[] = []
   /** Fires when the membership must be given up and begun anew. */
   #fenced = new AbortController()
-  #disconnected = false
   #membershipLoop: Promise<void> | undefined
   #drained: Promise<void> | undefined
 
@@ -50,6 +52,10 @@ export class KafkaProcessor implements Processor {
     const { topics, concurrency, maxSliceBytes } = options.process
     if (topics.length === 0) throw new MeshError('INVALID_ARGUMENT', 'a processor needs a topic to read', { field: 'topics' })
     this.#options = options
+    this.#broker = new Reachability(
+      (event) => this.#event(event),
+      (error) => kafkaError(error, `group "${options.process.group}"`),
+    )
     this.#reading = options.open()
     this.#membership = options.open()
     this.#writing = Array.from({ length: Math.max(1, Math.min(concurrency, 16)) }, () => options.open())
@@ -59,8 +65,8 @@ export class KafkaProcessor implements Processor {
       maxWaitMs: 20,
       maxBytesPerPartition: Math.min(1 << 20, Math.max(1 << 16, maxSliceBytes)),
       maxBytes: 4 << 20,
-      onFailure: (error) => this.#away(error),
-      onSuccess: () => this.#back(),
+      onFailure: (error) => this.#broker.away(error),
+      onSuccess: () => this.#broker.back(),
     })
   }
 
@@ -72,21 +78,15 @@ export class KafkaProcessor implements Processor {
         reading,
         signal,
         async () => Promise.all(topics.map((topic) => partitionCount(reading, topic))),
-        (error) => this.#away(error),
+        (error) => this.#broker.away(error),
       )
-      this.#back()
-      const different = topics.findIndex((_, i) => counts[i] !== counts[0])
-      if (different > 0)
-        throw new MeshError(
-          'FAILED_PRECONDITION',
-          `topics read together need equal counts of partitions: "${topics[0]}" has ${counts[0]}, "${topics[different]}" has ${counts[different]}`,
-          { field: 'topics' },
-        )
+      this.#broker.back()
+      const partitions = equalPartitions(topics, counts)
       const { sessionTimeoutMs } = this.#options
       this.#member = new GroupMember(this.#membership.cluster, {
         group,
         topics,
-        partitions: counts[0]!,
+        partitions,
         sessionTimeoutMs,
         rebalanceTimeoutMs: sessionTimeoutMs,
       })
@@ -133,7 +133,7 @@ export class KafkaProcessor implements Processor {
     await this.#membershipLoop
     await this.#fetcher.stop()
     // A member that cannot say goodbye is missed at the end of its session.
-    await this.#member?.leave().catch((error: unknown) => this.#away(error))
+    await this.#member?.leave().catch((error: unknown) => this.#broker.away(error))
     await Promise.all([this.#reading, this.#membership, ...this.#writing].map(async (open) => open.close()))
     this.#options.onDrained(this)
   }
@@ -148,7 +148,7 @@ export class KafkaProcessor implements Processor {
           // Drained meanwhile: nobody would end the workers that were begun now.
           if (!this.#isDraining()) this.#own(partitions)
         }
-        this.#back()
+        this.#broker.back()
         failures = 0
         await this.#beat(member)
         if (this.#fenced.signal.aborted) {
@@ -162,7 +162,7 @@ export class KafkaProcessor implements Processor {
           member.forget()
         } else {
           // A coordinator that has just got the group's partition reads it first: that is no outage yet.
-          if (failures > 5 || !asksToComeAgain(error)) this.#away(error)
+          if (failures > 5 || !asksToComeAgain(error)) this.#broker.away(error)
           await pause(backoffMs(++failures, backoffLimitMs), signal)
         }
       }
@@ -182,7 +182,7 @@ export class KafkaProcessor implements Processor {
       if (until.aborted) return
       // A member that is draining has no use for a new assignment; the others wait for it no longer than its grace.
       if ((await member.heartbeat()) === 'rebalancing' && this.#drained === undefined) return
-      this.#back()
+      this.#broker.back()
     }
   }
 
@@ -220,24 +220,12 @@ export class KafkaProcessor implements Processor {
       writing: this.#writing[partition % this.#writing.length]!.cluster,
       limits,
       onFenced: () => this.#fenced.abort(),
-      onAway: (error) => this.#away(error),
-      onBack: () => this.#back(),
+      onAway: (error) => this.#broker.away(error),
+      onBack: () => this.#broker.back(),
       onEvent: (event) => this.#event(event),
     })
     this.#workers.set(`${topic}/${partition}`, worker)
     worker.start()
-  }
-
-  #away(error: unknown): void {
-    if (this.#disconnected) return
-    this.#disconnected = true
-    this.#event({ kind: 'disconnected', error: kafkaError(error, `group "${this.#options.process.group}"`) })
-  }
-
-  #back(): void {
-    if (!this.#disconnected) return
-    this.#disconnected = false
-    this.#event({ kind: 'connected' })
   }
 
   #event(event: ProcessorEvent): void {

@@ -1,8 +1,8 @@
-import { lookup } from 'node:dns/promises'
 import { jetstream, type JetStreamClient, jetstreamManager, type JetStreamManager } from '@nats-io/jetstream'
 import { connect, errors, type NatsConnection } from '@nats-io/transport-node'
 import { MeshError } from '@spillway/core'
 import { backoffMs, pause } from '../backoff.ts'
+import { checkHosts } from '../hosts.ts'
 import { isUnauthorized, natsError } from './errors.ts'
 
 export interface LinkOptions {
@@ -39,7 +39,7 @@ export class NatsLink {
   /** Waits for a server that is away until the signal fires. @throws MeshError UNAVAILABLE then, UNAUTHENTICATED at once, UNAVAILABLE at once where no server's name exists. */
   static async open(options: LinkOptions, signal: AbortSignal): Promise<NatsLink> {
     const { servers, user, password, name } = options
-    await resolveNames(servers)
+    await checkHosts('NATS server', servers)
     for (let attempt = 1; ; attempt++) {
       let connection: NatsConnection | undefined
       try {
@@ -125,23 +125,4 @@ export class NatsLink {
     else this.#options.onAway(new MeshError('UNAVAILABLE', 'the connection to the NATS server was lost'))
     for (const listener of this.#listeners) listener()
   }
-}
-
-/** A name that does not exist is a mistake, not an outage. */
-async function resolveNames(servers: readonly string[]): Promise<void> {
-  const hosts = [...new Set(servers.map((server) => server.slice(0, server.lastIndexOf(':'))))]
-  const failures = await Promise.all(
-    hosts.map(async (host) =>
-      lookup(host).then(
-        () => undefined,
-        (error: NodeJS.ErrnoException) => error,
-      ),
-    ),
-  )
-  if (failures.every((failure) => failure?.code === 'ENOTFOUND'))
-    throw new MeshError(
-      'UNAVAILABLE',
-      `no NATS server: the host ${hosts.map((host) => `"${host}"`).join(', ')} does not exist; check the address`,
-      { cause: failures[0], field: 'bus' },
-    )
 }

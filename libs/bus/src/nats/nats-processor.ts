@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import type { KV } from '@nats-io/kv'
 import { MeshError } from '@spillway/core'
+import { equalPartitions } from '../equal-partitions.ts'
+import { Reachability } from '../reachability.ts'
 import { Slots } from '../slots.ts'
 import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent } from '../port.ts'
 import { natsError } from './errors.ts'
@@ -42,15 +44,19 @@ export class NatsProcessor implements Processor {
   readonly #id = randomBytes(9).toString('base64url')
   readonly #workers = new Map<string, PartitionWorker>()
   readonly #slots: Slots
+  readonly #broker: Reachability
   #member: GroupMember | undefined
   #forgetLink: (() => void) | undefined
-  #disconnected = false
   #drained: Promise<void> | undefined
 
   constructor(options: NatsProcessorOptions) {
     if (options.process.topics.length === 0)
       throw new MeshError('INVALID_ARGUMENT', 'a processor needs a topic to read', { field: 'topics' })
     this.#options = options
+    this.#broker = new Reachability(
+      (event) => this.#event(event),
+      (error) => natsError(error, `group "${options.process.group}"`),
+    )
     this.#slots = new Slots(options.process.concurrency)
   }
 
@@ -60,26 +66,22 @@ export class NatsProcessor implements Processor {
     try {
       const engine = this.#options.engine()
       const counts = await Promise.all(topics.map((topic) => engine.topics.partitions(topic)))
-      const different = topics.findIndex((_, i) => counts[i] !== counts[0])
-      if (different > 0)
-        throw new MeshError(
-          'FAILED_PRECONDITION',
-          `topics read together need equal counts of partitions: "${topics[0]}" has ${counts[0]}, "${topics[different]}" has ${counts[different]}`,
-          { field: 'topics' },
-        )
+      const partitions = equalPartitions(topics, counts)
       this.#forgetLink = engine.link.onChange(() =>
-        engine.link.connected ? this.#back() : this.#away(new MeshError('UNAVAILABLE', 'the connection to the NATS server was lost')),
+        engine.link.connected
+          ? this.#broker.back()
+          : this.#broker.away(new MeshError('UNAVAILABLE', 'the connection to the NATS server was lost')),
       )
       this.#member = new GroupMember(engine.link, engine.groups, {
         id: this.#id,
         key: groupKey(group, topics),
-        partitions: counts[0]!,
+        partitions,
         sessionTimeoutMs: this.#options.sessionTimeoutMs,
         onTaken: (partitions) => this.#begin(engine, partitions),
         onWanted: (partitions) => void this.#giveUp(partitions),
         onLost: (partitions) => this.#lose(partitions),
-        onFailure: (error) => this.#away(error),
-        onSuccess: () => this.#back(),
+        onFailure: (error) => this.#broker.away(error),
+        onSuccess: () => this.#broker.back(),
       })
       this.#member.start()
       const found = this.#member.joined.then(() => Promise.all([...this.#workers.values()].map((worker) => worker.found)))
@@ -134,8 +136,8 @@ export class NatsProcessor implements Processor {
         ...engine,
         positions: new Positions(engine.link, engine.positions, this.#id),
         onFenced: () => this.#member!.refresh(),
-        onAway: (error) => this.#away(error),
-        onBack: () => this.#back(),
+        onAway: (error) => this.#broker.away(error),
+        onBack: () => this.#broker.back(),
         onEvent: (event) => this.#event(event),
       })
       this.#workers.set(`${topic}/${partition}`, worker)
@@ -178,18 +180,6 @@ export class NatsProcessor implements Processor {
 
   #pairs(partitions: readonly number[]): { topic: string; partition: number }[] {
     return this.#options.process.topics.flatMap((topic) => partitions.map((partition) => ({ topic, partition })))
-  }
-
-  #away(error: unknown): void {
-    if (this.#disconnected) return
-    this.#disconnected = true
-    this.#event({ kind: 'disconnected', error: natsError(error, `group "${this.#options.process.group}"`) })
-  }
-
-  #back(): void {
-    if (!this.#disconnected) return
-    this.#disconnected = false
-    this.#event({ kind: 'connected' })
   }
 
   #event(event: ProcessorEvent): void {
