@@ -1,11 +1,11 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { type Datatype, fp32, MeshError, type Tensor, tensor, text, textValues } from '@spillway/core'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { OnnxBackend, type OnnxBackendOptions, runsInline } from '../src/mod.ts'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { OnnxBackend, type OnnxBackendOptions } from '../src/mod.ts'
+import { runsInline } from '../src/backends/placement.ts'
 import { logistic, logisticModel, mlpModel, onnxModel } from './onnx-builder.ts'
 
 const signal = new AbortController().signal
@@ -55,7 +55,7 @@ describe('a model', () => {
 
   test('so small that the hop costs more than the run is run inline', async () => {
     const backend = await start('logistic', logisticModel(weights, 0.1), { maxBatchRows: 64 })
-    expect(backend.placement).toMatchObject({ inline: true })
+    expect(backend.placement).toMatchObject({ inlineRows: Infinity })
     expect(backend.placement!.runUs).toBeLessThanOrEqual(backend.placement!.hopUs)
     const x = features(5, 3)
     const outputs = await backend.run(new Map([['features', x]]), signal)
@@ -67,9 +67,9 @@ describe('a model', () => {
     }
   })
 
-  test('that takes longer is run in its workers, and does not hold up this thread', async () => {
+  test('whose larger runs take longer than the hop runs these in its workers, and does not hold up this thread', async () => {
     const backend = await start('heavy', heavy, { workers: 2 })
-    expect(backend.placement).toMatchObject({ inline: false })
+    expect(backend.placement!.inlineRows).toBeLessThan(200)
     expect(backend.concurrency).toBe(2)
     let ticks = 0
     const ticking = setInterval(() => ticks++, 1)
@@ -125,11 +125,76 @@ describe('a model', () => {
   })
 })
 
+describe('a model whose first dimension is not the row', () => {
+  const vote = (shape: readonly (number | string)[]): Uint8Array =>
+    onnxModel({
+      inputs: [{ name: 'x', datatype: 'FP32', shape }],
+      outputs: [{ name: 'sum', datatype: 'FP32', shape: [1] }],
+      nodes: [
+        { op: 'ReduceSum', inputs: ['x'], outputs: ['total'], attributes: { keepdims: { int: 0 } } },
+        { op: 'Reshape', inputs: ['total', 'one'], outputs: ['sum'] },
+      ],
+      initializers: [{ name: 'one', shape: [1], data: BigInt64Array.of(1n) }],
+    })
+
+  test('as its file says, takes whole tensors', async () => {
+    const backend = await start('eight', vote([8, 2]))
+    expect(backend.signature.wholeShapes).toEqual(
+      new Map([
+        ['x', [8, 2]],
+        ['sum', [1]],
+      ]),
+    )
+    expect(backend.maxBatchRows).toBe(1)
+    const x = tensor('FP32', [8, 2], new Float32Array(16).fill(0.5))
+    expect((await backend.run(new Map([['x', x]]), signal)).get('sum')).toMatchObject({ shape: [1], data: Float32Array.of(8) })
+  })
+
+  test('as an output says whose size is fixed', async () => {
+    const backend = await start('fixed-output', vote(['any', 2]))
+    expect(backend.signature.wholeShapes!.get('x')).toEqual([-1, 2])
+    const x = tensor('FP32', [3, 2], new Float32Array(6).fill(2))
+    expect((await backend.run(new Map([['x', x]]), signal)).get('sum')!.data).toEqual(Float32Array.of(12))
+  })
+
+  test('as the config says', async () => {
+    const backend = await start('config-says', logisticModel([1, 2], 0), { maxBatchSize: 0 })
+    expect(backend.signature.wholeShapes!.get('features')).toEqual([-1, 2])
+  })
+
+  test('takes scalars', async () => {
+    const scalar = { datatype: 'FP32', shape: [] } as const
+    const model = onnxModel({
+      inputs: [{ name: 'x', ...scalar }],
+      outputs: [{ name: 'y', ...scalar }],
+      nodes: [{ op: 'Neg', inputs: ['x'], outputs: ['y'] }],
+    })
+    const backend = await start('scalar', model)
+    const y = (await backend.run(new Map([['x', tensor('FP32', [], Float32Array.of(4))]]), signal)).get('y')
+    expect(y).toMatchObject({ shape: [], data: Float32Array.of(-4) })
+  })
+})
+
 describe('a file that cannot be served names itself and what is wrong', () => {
   const reasons: readonly [string, Uint8Array, RegExp][] = [
     ['not-onnx', Buffer.from('this is no model'), /not-onnx\.onnx cannot be loaded as an ONNX model/],
     ['cut', logisticModel([1, 2], 0).subarray(0, 60), /cut\.onnx cannot be loaded as an ONNX model/],
-    ['eight-rows', logisticModel([1, 2], 0, 8), /eight-rows\.onnx takes exactly 8 rows/],
+    [
+      'eight-rows',
+      logisticModel([1, 2], 0, 8),
+      /eight-rows\.onnx cannot be batched \(max_batch_size is 4\): input "features" takes exactly 8/,
+    ],
+    ['one-row', logisticModel([1, 2], 0, 1), /one-row\.onnx takes one row at a time \(max_batch_size is 4\)/],
+    [
+      'unknown-provider',
+      logisticModel([1, 2], 0),
+      /execution provider "dml", which this build of ONNX Runtime has not: it has cpu, webgpu/,
+    ],
+    [
+      'missing-provider',
+      logisticModel([1, 2], 0),
+      /execution provider "cuda", whose library is not installed: expected .*providers_shared\.so/,
+    ],
     [
       'zip-map',
       onnxModel({
@@ -141,42 +206,19 @@ describe('a file that cannot be served names itself and what is wrong', () => {
       }),
       /zip-map\.onnx: output "p" is no tensor but a sequence or map/,
     ],
-    [
-      'scalar',
-      onnxModel({
-        inputs: [{ name: 'x', datatype: 'FP32', shape: [] }],
-        outputs: [{ name: 'y', datatype: 'FP32', shape: [] }],
-        nodes: [{ op: 'Identity', inputs: ['x'], outputs: ['y'] }],
-      }),
-      /scalar\.onnx: input "x" has no declared shape/,
-    ],
   ]
+  const options: Readonly<Record<string, Partial<OnnxBackendOptions>>> = {
+    'eight-rows': { maxBatchSize: 4 },
+    'one-row': { maxBatchSize: 4 },
+    'unknown-provider': { providers: ['dml'] },
+    'missing-provider': { providers: ['cuda', 'cpu'] },
+  }
   test.each(reasons)('%s', async (name, model, expected) => {
-    const error = await refusal(start(name, model))
+    const error = await refusal(start(name, model, options[name]))
     expect(error).toBeInstanceOf(MeshError)
     expect(error.code).toBe('FAILED_PRECONDITION')
     expect(error.message).toMatch(expected)
   })
-})
-
-test('a worker that dies fails the call in flight with UNAVAILABLE, and is restarted', async () => {
-  const spawned: Worker[] = []
-  const backend = await start('dies', heavy, {
-    spawn: (task) => {
-      const worker = new Worker(new URL('../src/backends/onnx-worker.ts', import.meta.url), { workerData: task })
-      spawned.push(worker)
-      return worker
-    },
-  })
-  const long = backend.run(new Map([['features', features(100_000, 8)]]), signal)
-  const failed = refusal(long)
-  await spawned[0]!.terminate()
-  expect(await failed).toMatchObject({ code: 'UNAVAILABLE' })
-  const row = new Map([['features', features(1, 8)]])
-  expect(await refusal(backend.run(row, signal))).toMatchObject({ code: 'UNAVAILABLE' })
-  const outputs = await vi.waitFor(() => backend.run(row, signal), { timeout: 10_000, interval: 50 })
-  expect(outputs.get('score')!.shape).toEqual([1, 1])
-  expect(spawned).toHaveLength(2)
 })
 
 test('a run is inline only where it costs no more than the hop, and never where it would hold the thread', () => {

@@ -33,6 +33,8 @@ export function backendFor(load: BackendLoad): Backend {
     path: join(folder, config.file ?? 'model.onnx'),
     workers: config.instanceCount ?? Math.max(1, availableParallelism() >> 1),
     threadsPerRun: config.threadsPerRun ?? 1,
+    providers: config.executionProviders ?? ['cpu'],
+    ...(config.maxBatchSize === undefined ? {} : { maxBatchSize: config.maxBatchSize }),
     maxBatchRows: config.maxBatchSize || defaultMaxBatchRows,
     logger,
   })

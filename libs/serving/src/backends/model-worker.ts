@@ -1,16 +1,38 @@
 import type { Worker } from 'node:worker_threads'
 import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import type { OnnxDescription } from './onnx-session.ts'
-import type { WorkerReply, WorkerRequest } from './worker-protocol.ts'
+import type { Tensors } from '../backend.ts'
+import { copyRegion, regionBytes, writeRegion } from './shared-tensors.ts'
+import {
+  closing,
+  type Control,
+  inRegion,
+  mailed,
+  makeControl,
+  replyBell,
+  replyBytesNumber,
+  replyKind,
+  requestBell,
+  requestKind,
+  ring,
+  runUsNumber,
+  type WorkerDescription,
+  type WorkerMail,
+  type WorkerMessage,
+} from './worker-protocol.ts'
 
 const firstRestartMs = 100
 const longestRestartMs = 10_000
+const firstRegionBytes = 64 * 1024
 
-type Done = Extract<WorkerReply, { kind: 'done' }>
+export interface WorkerReply {
+  readonly outputs: Tensors
+  /** The run alone, µs: the caller knows what the hop added. */
+  readonly runUs: number
+}
 
 interface Call {
-  readonly resolve: (reply: Done) => void
+  readonly resolve: (reply: WorkerReply) => void
   readonly reject: (error: MeshError) => void
 }
 
@@ -19,16 +41,20 @@ interface Call {
  * `down`: the thread has died, and another is started after a back-off. `closed`: for good.
  */
 export class ModelWorker {
-  readonly #spawn: () => Worker
+  readonly #spawn: (control: SharedArrayBuffer) => Worker
   readonly #logger: Telemetry['logger']
   readonly #onChange: () => void
   #state: 'starting' | 'idle' | 'busy' | 'down' | 'closed' = 'down'
   #worker: Worker | undefined
+  #control: Control = makeControl()
+  #description: WorkerDescription | undefined
+  #request = new SharedArrayBuffer(0)
+  #reply = new SharedArrayBuffer(0)
   #call: Call | undefined
   #restartMs = firstRestartMs
   #restartTimer: NodeJS.Timeout | undefined
 
-  constructor(spawn: () => Worker, logger: Telemetry['logger'], onChange: () => void) {
+  constructor(spawn: (control: SharedArrayBuffer) => Worker, logger: Telemetry['logger'], onChange: () => void) {
     this.#spawn = spawn
     this.#logger = logger
     this.#onChange = onChange
@@ -39,20 +65,26 @@ export class ModelWorker {
   }
 
   /** @throws MeshError why the model cannot be loaded. */
-  start(): Promise<OnnxDescription> {
+  start(): Promise<WorkerDescription> {
     this.#state = 'starting'
-    return new Promise<OnnxDescription>((resolve, reject) => {
-      const worker = this.#spawn()
+    this.#control = makeControl()
+    this.#request = new SharedArrayBuffer(0)
+    return new Promise<WorkerDescription>((resolve, reject) => {
+      const worker = this.#spawn(this.#control.memory)
       this.#worker = worker
-      worker.on('message', (reply: WorkerReply) => {
+      worker.on('message', (message: WorkerMessage) => {
         if (worker !== this.#worker || this.#state === 'closed') return
-        if (reply.kind === 'ready') {
+        if (message.kind === 'ready') {
+          this.#description = message.description
           this.#becomeIdle()
-          resolve(reply.description)
-        } else if (this.#state === 'starting' && reply.kind === 'failed') {
-          reject(new MeshError(reply.code, reply.message))
+          resolve(message.description)
+        } else if (message.kind === 'grown') {
+          this.#reply = message.reply
+          this.#finish()
+        } else if (this.#state === 'starting') {
+          reject(new MeshError(message.code, message.message))
           void worker.terminate()
-        } else this.#finish(reply as Exclude<WorkerReply, { kind: 'ready' }>)
+        } else this.#fail(message)
       })
       worker.on('error', (error) => this.#logger.error({ err: error }, 'a model worker failed'))
       worker.on('exit', (code) => {
@@ -63,21 +95,53 @@ export class ModelWorker {
     })
   }
 
-  /** Only where `idle`. @throws MeshError UNAVAILABLE where the thread dies meanwhile. */
-  call(request: WorkerRequest, buffers: ArrayBuffer[]): Promise<Done> {
+  /** Only where `idle`. Runs the rows of all parts as one. @throws MeshError UNAVAILABLE where the thread dies meanwhile. */
+  call(parts: readonly Tensors[]): Promise<WorkerReply> {
+    const { words } = this.#control
+    const columns = this.#description!.signature.inputs
+    const bytes = regionBytes(columns, parts)
+    Atomics.store(words, requestKind, bytes > this.#request.byteLength ? this.#mailRegions(bytes) : inRegion)
+    writeRegion(this.#request, columns, parts)
     this.#state = 'busy'
-    return new Promise<Done>((resolve, reject) => {
+    return new Promise<WorkerReply>((resolve, reject) => {
       this.#call = { resolve, reject }
-      this.#worker!.postMessage(request, buffers)
+      const seen = Atomics.load(words, replyBell)
+      ring(this.#control, requestBell)
+      const waited = Atomics.waitAsync(words, replyBell, seen)
+      if (!waited.async) return this.#answered(words)
+      void waited.value.then(() => this.#answered(words))
     })
   }
 
-  #finish(reply: Exclude<WorkerReply, { kind: 'ready' }>): void {
+  #mailRegions(bytes: number): number {
+    const first = this.#request.byteLength === 0
+    this.#request = new SharedArrayBuffer(Math.max(bytes * 2, firstRegionBytes))
+    if (first) this.#reply = new SharedArrayBuffer(firstRegionBytes)
+    const mail: WorkerMail = { request: this.#request, ...(first ? { reply: this.#reply } : {}) }
+    this.#worker!.postMessage(mail, [])
+    return mailed
+  }
+
+  /** The bell rang; a reply by message is finished by that. The words of a thread that has died meanwhile are another's. */
+  #answered(words: Int32Array): void {
+    if (words === this.#control.words && this.#state === 'busy' && Atomics.load(words, replyKind) === inRegion) this.#finish()
+  }
+
+  #finish(): void {
+    const { numbers } = this.#control
+    const outputs = copyRegion(this.#reply, this.#description!.signature.outputs, numbers[replyBytesNumber]!)
     const call = this.#call
     this.#call = undefined
     this.#restartMs = firstRestartMs
-    if (reply.kind === 'done') call?.resolve(reply)
-    else call?.reject(new MeshError(reply.code, reply.message, reply.field === undefined ? {} : { field: reply.field }))
+    call?.resolve({ outputs, runUs: numbers[runUsNumber]! })
+    this.#becomeIdle()
+  }
+
+  #fail({ code, message, field }: Extract<WorkerMessage, { kind: 'failed' }>): void {
+    const call = this.#call
+    this.#call = undefined
+    this.#restartMs = firstRestartMs
+    call?.reject(new MeshError(code, message, field === undefined ? {} : { field }))
     this.#becomeIdle()
   }
 
@@ -93,6 +157,8 @@ export class ModelWorker {
     this.#call = undefined
     if (this.#state === 'closed') return
     this.#state = 'down'
+    // A wait that nobody will end, else.
+    ring(this.#control, replyBell)
     // A first load that fails is for `start`'s caller to judge; later ones are tried again until they work.
     if (loaded) this.#restartLater()
     this.#onChange()
@@ -109,10 +175,15 @@ export class ModelWorker {
     this.#restartMs = Math.min(this.#restartMs * 2, longestRestartMs)
   }
 
-  /** Ends the thread; a call that is still running fails. */
+  /** Asks the thread to end, which frees what the model held, and waits: one that is ended in the middle of a native run takes the process with it. */
   async close(): Promise<void> {
+    const worker = this.#worker
     this.#state = 'closed'
     clearTimeout(this.#restartTimer)
-    await this.#worker?.terminate()
+    if (worker === undefined) return
+    const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
+    Atomics.store(this.#control.words, requestKind, closing)
+    ring(this.#control, requestBell)
+    await ended
   }
 }

@@ -1,148 +1,152 @@
-import {
-  bytesColumn,
-  type ColumnType,
-  type Datatype,
-  type FixedData,
-  MeshError,
-  type Signature,
-  type Tensor,
-  textValues,
-  textColumn,
-} from '@spillway/core'
-import ort from 'onnxruntime-node'
-import type { ModelSignature, Tensors } from '../backend.ts'
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { bytesColumn, type Datatype, type FixedData, MeshError, type Tensor, textColumn, textValues } from '@spillway/core'
+import type { InferenceSession, OnnxValue } from 'onnxruntime-node'
+// The package's own asynchronous `run` blocks this thread as well, only a turn of the event loop later: its binding runs at once.
+import { type Binding, binding, initOrt } from 'onnxruntime-node/dist/binding.js'
+import type { Tensors } from '../backend.ts'
+import { describeOnnx, type OnnxDescription, ortTypes } from './onnx-signature.ts'
 
-type OrtType = ort.Tensor.Type
-
-/** OIP datatypes of the element types that ONNX Runtime's Node.js binding takes. */
-const datatypes: Readonly<Partial<Record<OrtType, Datatype>>> = {
-  float32: 'FP32',
-  float64: 'FP64',
-  float16: 'FP16',
-  int8: 'INT8',
-  int16: 'INT16',
-  int32: 'INT32',
-  int64: 'INT64',
-  uint8: 'UINT8',
-  uint16: 'UINT16',
-  uint32: 'UINT32',
-  uint64: 'UINT64',
-  bool: 'BOOL',
-  string: 'BYTES',
-}
-const ortTypes = new Map<Datatype, OrtType>(Object.entries(datatypes).map(([type, datatype]) => [datatype, type as OrtType]))
-
-export interface OnnxDescription {
-  readonly signature: ModelSignature
-  /** Infinity where the first dimension is symbolic. */
-  readonly maxBatchRows: number
+export interface OnnxSessionOptions {
+  readonly path: string
+  /** Threads within one run. */
+  readonly threads: number
+  /** ONNX Runtime's, the first choice first. */
+  readonly providers: readonly string[]
+  /** As in the model's config. */
+  readonly maxBatchSize: number | undefined
 }
 
-/** An ONNX Runtime session on the CPU. `run` blocks the thread that it is on. */
+/** What a tensor is to the binding; for the runtime's own class half floats are a Float16Array, which it does not read: it reads their bits. */
+interface OrtTensor {
+  readonly type: string
+  readonly dims: readonly number[]
+  readonly data: FixedData | readonly string[]
+  readonly location: 'cpu'
+}
+
+/** An ONNX Runtime session. `run` blocks the thread that it is on. */
 export class OnnxSession {
   readonly description: OnnxDescription
-  readonly #session: ort.InferenceSession
+  readonly #session: Binding.InferenceSession
+  /** Names of all outputs, as the binding asks for them. */
+  readonly #fetches: Readonly<Record<string, null>>
 
-  private constructor(session: ort.InferenceSession, path: string) {
+  private constructor(session: Binding.InferenceSession, description: OnnxDescription) {
     this.#session = session
-    this.description = describe(session, path)
+    this.description = description
+    this.#fetches = Object.fromEntries(Array.from(description.signature.outputs.keys(), (name) => [name, null]))
   }
 
-  /** @throws MeshError FAILED_PRECONDITION naming the file where it is no ONNX model, or not one that takes rows. */
-  static async open(path: string, threads: number): Promise<OnnxSession> {
-    let session: ort.InferenceSession
+  /**
+   * Blocks while it loads.
+   * @throws MeshError FAILED_PRECONDITION naming the file where it is no ONNX model or does not go with its config, or the execution provider that is missing.
+   */
+  static open({ path, threads, providers, maxBatchSize }: OnnxSessionOptions): OnnxSession {
+    checkProviders(path, providers)
+    initOrt()
+    const session = new binding.InferenceSession()
     try {
-      session = await ort.InferenceSession.create(path, {
-        executionProviders: ['cpu'],
+      session.loadModel(path, {
+        executionProviders: [...providers],
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: 'sequential',
         // What fails is thrown, with the same text: nothing goes to standard error beside the log.
         logSeverityLevel: 4,
-      })
+      } satisfies InferenceSession.SessionOptions)
     } catch (error) {
-      throw new MeshError('FAILED_PRECONDITION', `${path} cannot be loaded as an ONNX model: ${(error as Error).message}`, { cause: error })
+      throw new MeshError('FAILED_PRECONDITION', loadFailure(path, providers, (error as Error).message), { cause: error })
     }
-    return new OnnxSession(session, path)
+    try {
+      return new OnnxSession(session, describeOnnx(session, path, maxBatchSize))
+    } catch (error) {
+      session.dispose()
+      throw error
+    }
   }
 
   /** @throws MeshError INTERNAL with the runtime's message, which names the node that failed. */
-  async run(inputs: Tensors): Promise<Map<string, Tensor>> {
-    const feeds: Record<string, ort.Tensor> = {}
+  run(inputs: Tensors): Map<string, Tensor> {
+    const { inputs: expected, outputs: columns, wholeShapes } = this.description.signature
+    const feeds: Record<string, OrtTensor> = {}
     let rowCount = 0
-    for (const name of this.description.signature.inputs.keys()) {
+    for (const name of expected.keys()) {
       const input = inputs.get(name)
       if (input === undefined) throw new MeshError('INVALID_ARGUMENT', `input "${name}" is missing`, { field: name })
       feeds[name] = toOrt(input)
-      rowCount = input.shape[0]!
+      rowCount = input.shape[0] ?? 1
     }
-    let results: ort.InferenceSession.ReturnType
+    let results: Record<string, OnnxValue>
     try {
-      results = await this.#session.run(feeds)
+      results = this.#session.run(feeds as unknown as Record<string, OnnxValue>, this.#fetches, {})
     } catch (error) {
       throw new MeshError('INTERNAL', `ONNX Runtime: ${(error as Error).message}`)
     }
     const outputs = new Map<string, Tensor>()
-    for (const [name, type] of this.description.signature.outputs) {
-      const output = results[name]!
-      if (output.dims[0] !== rowCount)
+    for (const [name, { datatype }] of columns) {
+      const output = results[name] as unknown as OrtTensor
+      if (wholeShapes === undefined && output.dims[0] !== rowCount)
         throw new MeshError(
           'INTERNAL',
-          `output "${name}" has shape [${output.dims.join(', ')}] for ${rowCount} rows: its first dimension must be the row`,
+          `output "${name}" has shape [${output.dims.join(', ')}] for ${rowCount} rows: its first dimension must be the row, or max_batch_size 0`,
         )
-      outputs.set(name, fromOrt(output, type.datatype))
+      outputs.set(name, fromOrt(output, datatype))
     }
     return outputs
   }
 
-  async release(): Promise<void> {
-    await this.#session.release()
+  release(): void {
+    this.#session.dispose()
   }
 }
 
-function toOrt(input: Tensor): ort.Tensor {
-  const type = ortTypes.get(input.datatype)
-  if (type === undefined) throw new MeshError('INVALID_ARGUMENT', `ONNX Runtime takes no ${input.datatype} here`)
-  if (input.datatype === 'BYTES') return new ort.Tensor('string', textValues(input.data), input.shape)
-  const { data } = input
-  // ort.Tensor turns half floats into a Float16Array, which the binding does not read; it reads their bits.
-  if (input.datatype === 'FP16') return { type, dims: input.shape, data, location: 'cpu' } as unknown as ort.Tensor
-  return new ort.Tensor(type as 'float32', data as Float32Array, input.shape)
+/** @throws MeshError FAILED_PRECONDITION naming the provider, and what is missing. */
+function checkProviders(path: string, providers: readonly string[]): void {
+  const known = binding.listSupportedBackends()
+  for (const provider of providers) {
+    const found = known.find(({ name }) => name === provider)
+    if (found === undefined)
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        `${path} asks for execution provider "${provider}", which this build of ONNX Runtime has not: it has ${known.map(({ name }) => name).join(', ')}`,
+      )
+    if (found.bundled) continue
+    const missing = missingLibrary(provider)
+    if (missing !== undefined)
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        `${path} asks for execution provider "${provider}", whose library is not installed: expected ${missing} (onnxruntime-node's install script brings it)`,
+      )
+  }
 }
 
-function fromOrt(output: ort.Tensor, datatype: Datatype): Tensor {
+/** Where the runtime looks for what is not in the package; asking the runtime itself would write to standard error. */
+function missingLibrary(provider: string): string | undefined {
+  const entry = createRequire(import.meta.url).resolve('onnxruntime-node/dist/binding.js')
+  const folder = join(dirname(entry), '..', 'bin', 'napi-v6', process.platform, process.arch)
+  return ['shared', provider].map((part) => join(folder, `libonnxruntime_providers_${part}.so`)).find((file) => !existsSync(file))
+}
+
+function loadFailure(path: string, providers: readonly string[], message: string): string {
+  const own = providers.filter((provider) => provider !== 'cpu')
+  if (own.length > 0)
+    return `${path} cannot be loaded with execution provider ${own.map((name) => `"${name}"`).join(', ')}: ${message.trim()}`
+  return `${path} cannot be loaded as an ONNX model: ${message}`
+}
+
+function toOrt({ datatype, shape, data }: Tensor): OrtTensor {
+  const type = ortTypes.get(datatype)
+  if (type === undefined) throw new MeshError('INVALID_ARGUMENT', `ONNX Runtime takes no ${datatype} here`)
+  return { type, dims: shape, data: 'bytes' in data ? textValues(data) : data, location: 'cpu' }
+}
+
+function fromOrt(output: OrtTensor, datatype: Datatype): Tensor {
   const shape = [...output.dims]
   if (datatype === 'BYTES')
     return { datatype, shape, data: output.data.length === 0 ? bytesColumn([]) : textColumn(output.data as string[]) }
-  const data = output.data as unknown as FixedData
+  const data = output.data as FixedData
   if (datatype === 'FP16') return { datatype, shape, data: new Uint16Array(data.buffer, data.byteOffset, data.length) }
   return { datatype, shape, data }
-}
-
-function describe(session: ort.InferenceSession, path: string): OnnxDescription {
-  const rows = new Set<number | string>()
-  const read = (values: readonly ort.InferenceSession.ValueMetadata[], kind: string): Signature =>
-    new Map(values.map((value) => [value.name, columnType(value, `${path}: ${kind} "${value.name}"`, kind === 'input' ? rows : undefined)]))
-  const signature = { inputs: read(session.inputMetadata, 'input'), outputs: read(session.outputMetadata, 'output') }
-  const fixed = [...rows].filter((size) => typeof size === 'number')
-  const other = fixed.find((size) => size !== 1)
-  if (other !== undefined)
-    throw new MeshError('FAILED_PRECONDITION', `${path} takes exactly ${other} rows: export it with a symbolic first dimension, or with 1`)
-  return { signature, maxBatchRows: fixed.length > 0 ? 1 : Infinity }
-}
-
-/** The type of one row; adds the size of the first dimension to `rows`. */
-function columnType(value: ort.InferenceSession.ValueMetadata, what: string, rows: Set<number | string> | undefined): ColumnType {
-  if (!value.isTensor)
-    throw new MeshError(
-      'FAILED_PRECONDITION',
-      `${what} is no tensor but a sequence or map (ZipMap makes those): export the model without it, as with zipmap=False`,
-    )
-  const datatype = datatypes[value.type]
-  if (datatype === undefined)
-    throw new MeshError('FAILED_PRECONDITION', `${what} has element type ${value.type}, which the protocol cannot carry`)
-  const [row, ...rowShape] = value.shape
-  if (row === undefined) throw new MeshError('FAILED_PRECONDITION', `${what} has no declared shape: its first dimension must be the row`)
-  rows?.add(row)
-  return { datatype, rowShape: rowShape.map((size) => (typeof size === 'number' ? size : -1)) }
 }

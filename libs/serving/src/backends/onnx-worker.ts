@@ -1,30 +1,17 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { OnnxSession } from './onnx-session.ts'
-import { failedReply, movable, type WorkerReply, type WorkerRequest, type WorkerTask } from './worker-protocol.ts'
+import type { OnnxTask } from './onnx-backend.ts'
+import { WorkerLoop } from './worker-loop.ts'
+import { failedMessage, makeControl } from './worker-protocol.ts'
 
-// The entry of a worker thread: loads one model, then answers one request after the other.
+// The entry of a worker thread: loads one model, then answers one call after the other.
 
 const port = parentPort!
-
-function reply(message: WorkerReply, buffers: ArrayBuffer[] = []): void {
-  port.postMessage(message, buffers)
-}
-
-async function answer(session: OnnxSession, { inputs }: WorkerRequest): Promise<void> {
-  const startedMs = performance.now()
-  const outputs = await session.run(inputs)
-  const runUs = (performance.now() - startedMs) * 1000
-  const { tensors, buffers } = movable(outputs)
-  reply({ kind: 'done', outputs: tensors, runUs }, buffers)
-}
-
 try {
-  const { path, threads } = workerData as WorkerTask
-  const session = await OnnxSession.open(path, threads)
-  port.on('message', (request: WorkerRequest) => {
-    answer(session, request).catch((error: unknown) => reply(failedReply(error)))
-  })
-  reply({ kind: 'ready', description: session.description })
+  const { control, session: options } = workerData as OnnxTask
+  const session = OnnxSession.open(options)
+  await new WorkerLoop(port, makeControl(control), session.description).serve((inputs) => session.run(inputs))
+  session.release()
 } catch (error) {
-  reply(failedReply(error))
+  port.postMessage(failedMessage(error))
 }

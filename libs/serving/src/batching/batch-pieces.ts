@@ -57,9 +57,10 @@ export function joined(pieces: readonly Tensors[]): Tensors {
   return new Map(Array.from(first.keys(), (name) => [name, concatTensors(pieces.map((piece) => piece.get(name)!))]))
 }
 
-/** The pieces' rows one after the other: their inputs fit one signature and have the same row shapes. */
-export function concatInputs(batch: readonly Piece[], names: Iterable<string>): Tensors {
+/** The rows of all parts, one part after the other: they fit one signature and have the same row shapes. */
+export function joinParts(parts: readonly Tensors[], names: Iterable<string>): Tensors {
+  if (parts.length === 1) return parts[0]!
   const inputs = new Map<string, Tensor>()
-  for (const name of names) inputs.set(name, concatTensors(batch.map((piece) => piece.inputs.get(name)!)))
+  for (const name of names) inputs.set(name, concatTensors(parts.map((part) => part.get(name)!)))
   return inputs
 }

@@ -1,6 +1,6 @@
 import { type Clock, type Code, MeshError, sliceTensor, systemClock } from '@spillway/core'
 import type { Backend, Tensors } from '../backend.ts'
-import { concatInputs, joined, mapTensors, type Pending, type Piece, rowsOf, split } from './batch-pieces.ts'
+import { joined, joinParts, mapTensors, type Pending, type Piece, rowsOf, split } from './batch-pieces.ts'
 import type { InferOptions } from '../models.ts'
 import { checkInputs } from './check-inputs.ts'
 import type { FailureReason, ServableStatistics } from './statistics.ts'
@@ -256,7 +256,10 @@ export class DynamicBatcher {
   async #run(batch: readonly Piece[]): Promise<void> {
     try {
       const takenMs = performance.now()
-      const inputs = batch.length === 1 ? batch[0]!.inputs : concatInputs(batch, this.#backend.signature.inputs.keys())
+      const inputs = joinParts(
+        batch.map((piece) => piece.inputs),
+        this.#backend.signature.inputs.keys(),
+      )
       const startedMs = performance.now()
       const outputs = await this.#backend.run(inputs, this.#never)
       const endedMs = performance.now()

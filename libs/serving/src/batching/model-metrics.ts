@@ -119,11 +119,16 @@ export class ModelMetrics {
     )
   }
 
-  /** Counters of a version that is being loaded, from 0, seen by every scrape until they are forgotten. */
+  /** Counters of a version, from 0, and seen by every scrape from now on. */
   of(model: string, version: string): ServableStatistics {
     const statistics = new ServableStatistics(model, version)
-    for (const { served } of this.#metrics) served.add(statistics)
+    this.add(statistics)
     return statistics
+  }
+
+  /** Every scrape sees them until they are forgotten: of one version once. */
+  add(statistics: ServableStatistics): void {
+    for (const { served } of this.#metrics) served.add(statistics)
   }
 
   /** The version is unloaded: its series end. */
