@@ -10,7 +10,7 @@ import { ModelServer, startModelService } from '@spillway/model'
 import { postprocessingStage } from '@spillway/postprocessing'
 import { preprocessingStages } from '@spillway/preprocessing'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
-import { LocalModelClient, ManagerModels, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
+import { LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
 import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry, type Readiness } from '@spillway/telemetry'
 import { featureStore } from './feature-store.ts'
 import { sampleEvent } from './sample-event.ts'
@@ -165,7 +165,7 @@ export class Host implements Component {
     const manager = await this.begin(new ModelManager({ repository: pipeline.modelsPath, models, telemetry }), signal)
     if (services.has('model')) {
       const { http: httpPort, grpc: grpcPort } = this.portsOf('model')
-      const server = new ModelServer({ models: new ManagerModels(manager), host, httpPort, grpcPort, telemetry })
+      const server = new ModelServer({ models: manager, host, httpPort, grpcPort, telemetry })
       await this.begin(server, signal)
       server.setServing(true)
     }

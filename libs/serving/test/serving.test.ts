@@ -6,7 +6,7 @@ import { GrpcChannel, GrpcServer } from '@spillway/rpc'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { inference, toRawTensors } from '@spillway/wire'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { inferenceService, LocalModelClient, ManagerModels, type ModelClient, ModelManager, OipModelClient } from '../src/mod.ts'
+import { inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '../src/mod.ts'
 import { logistic, logisticModel, mlpModel, onnxModel, writeModel } from './onnx-builder.ts'
 
 const signal = new AbortController().signal
@@ -51,7 +51,7 @@ async function load(models?: readonly string[], from = repository): Promise<Mode
 
 async function serve(models: readonly string[]): Promise<GrpcChannel> {
   const manager = await load(models)
-  const server = new GrpcServer({ port: 0, telemetry, services: [inferenceService(new ManagerModels(manager))] })
+  const server = new GrpcServer({ port: 0, telemetry, services: [inferenceService(manager)] })
   open.push(server)
   await server.start()
   const channel = new GrpcChannel({ address: `127.0.0.1:${server.port}`, telemetry })
@@ -77,13 +77,13 @@ describe('a repository', () => {
   test('gives the largest version of every model', async () => {
     const manager = await load()
     expect(manager.ready).toBe(true)
-    expect(manager.models).toEqual(['cheap', 'heavy', 'look-up'])
-    const handle = manager.acquire('cheap')
-    expect(handle.servable.version).toBe('10')
+    expect(manager.names()).toEqual(['cheap', 'heavy', 'look-up'])
+    const handle = await manager.acquire('cheap')
+    expect(handle.version).toBe('10')
     handle.release()
-    expect(manager.isReady('cheap', '10')).toBe(true)
-    expect(manager.isReady('cheap', '9')).toBe(false)
-    expect(() => manager.acquire('cheap', '9')).toThrow(/version 9 is not found \(version 10 is\)/)
+    expect(manager.isReady('cheap', { version: '10' })).toBe(true)
+    expect(manager.isReady('cheap', { version: '9' })).toBe(false)
+    expect(() => manager.acquire('cheap', { version: '9' })).toThrow(/version 9 is not found \(version 10 is\)/)
   })
 
   test('that is not there, or lacks a model, names the path and what was expected', async () => {

@@ -25,7 +25,6 @@ import {
   type InferRequest,
   type InferResponse,
   LocalModelClient,
-  ManagerModels,
   type ModelClient,
   type ModelSignature,
   ModelManager,
@@ -242,7 +241,7 @@ function heavyTier(client: ModelClient, changes: { whenUnavailable?: 'wait' | 'd
 }
 
 async function startHeavy(port: number): Promise<GrpcServer> {
-  const server = new GrpcServer({ port, telemetry, services: [inferenceService(new ManagerModels(manager))] })
+  const server = new GrpcServer({ port, telemetry, services: [inferenceService(manager)] })
   await server.start()
   return server
 }

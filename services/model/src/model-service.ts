@@ -1,5 +1,5 @@
 import type { Component } from '@spillway/core'
-import { type BatcherOptions, ManagerModels, ModelManager, type ServerIdentity } from '@spillway/serving'
+import { type BatcherOptions, ModelManager, type ServerIdentity } from '@spillway/serving'
 import type { Telemetry } from '@spillway/telemetry'
 import { ModelServer } from './model-server.ts'
 
@@ -42,8 +42,7 @@ export async function startModelService(options: ModelServiceOptions): Promise<M
     ...(workers === undefined ? {} : { workers }),
     ...(batching === undefined ? {} : { batching }),
   })
-  const served = new ManagerModels(manager)
-  const server = new ModelServer({ models: served, host, httpPort, grpcPort, telemetry, ...(identity && { identity }) })
+  const server = new ModelServer({ models: manager, host, httpPort, grpcPort, telemetry, ...(identity && { identity }) })
   // Calls first, since they need the models.
   const drain = async (): Promise<void> => {
     await server.drain()
@@ -57,7 +56,7 @@ export async function startModelService(options: ModelServiceOptions): Promise<M
     throw error
   }
   server.setServing(true)
-  telemetry.logger.info({ models: served.names(), httpPort: server.httpPort, grpcPort: server.grpcPort }, 'the model service is ready')
+  telemetry.logger.info({ models: manager.names(), httpPort: server.httpPort, grpcPort: server.grpcPort }, 'the model service is ready')
   let drained: Promise<void> | undefined
   return {
     httpPort: server.httpPort,

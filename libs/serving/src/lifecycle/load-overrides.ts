@@ -1,0 +1,66 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join, normalize, sep } from 'node:path'
+import { MeshError } from '@spillway/core'
+import type { ModelConfig } from '../config/model-config.ts'
+import type { LoadOverrides } from '../models.ts'
+import { DirectorySource, type DirectorySourceOptions } from './directory-source.ts'
+import type { SourceModel } from './source.ts'
+
+export interface OverrideParsers {
+  /** Of `config.pbtxt`'s content as JSON. */
+  readonly parseConfigJson?: (json: string, model: string) => ModelConfig
+  readonly parseConfig?: DirectorySourceOptions['parseConfig']
+}
+
+/** A model made of a request's files and config, and how to be rid of what it left on disk. */
+export interface OverriddenModel {
+  readonly model: SourceModel
+  readonly dispose: () => Promise<void>
+}
+
+/**
+ * The model with the request's config, from the request's files where it brings any: then nothing of the repository counts (Triton's rule for `file:` parameters).
+ * @param found what the source has; called only where no files come
+ */
+export async function overriddenModel(
+  name: string,
+  { config, files = new Map() }: LoadOverrides,
+  found: () => Promise<SourceModel>,
+  { parseConfigJson, parseConfig }: OverrideParsers,
+): Promise<OverriddenModel> {
+  const own = config === undefined ? undefined : readConfig(config, name, parseConfigJson)
+  if (files.size === 0) return { model: withConfig(await found(), own, config), dispose: () => Promise.resolve() }
+  const folder = await mkdtemp(join(tmpdir(), 'spillway-load-'))
+  const dispose = (): Promise<void> => rm(folder, { recursive: true, force: true })
+  try {
+    for (const [path, content] of files) {
+      const target = join(folder, checkedPath(path))
+      await mkdir(dirname(target), { recursive: true })
+      await writeFile(target, content)
+    }
+    const source = new DirectorySource({ listed: [{ name, basePath: folder }], settleMs: 0, ...(parseConfig && { parseConfig }) })
+    return { model: withConfig(await source.model(name), own, config), dispose }
+  } catch (error) {
+    await dispose()
+    throw error
+  }
+}
+
+function withConfig(model: SourceModel, config: ModelConfig | undefined, text: string | undefined): SourceModel {
+  return config === undefined ? model : { ...model, config, fingerprint: `${model.fingerprint}\0${text}` }
+}
+
+function readConfig(json: string, name: string, parse: OverrideParsers['parseConfigJson']): ModelConfig {
+  if (parse === undefined) throw new MeshError('UNIMPLEMENTED', 'this server reads no config in load requests', { field: 'config' })
+  return parse(json, name)
+}
+
+function checkedPath(path: string): string {
+  const normal = normalize(path)
+  if (normal.startsWith('..') || normal.startsWith(sep) || normal.includes('\0') || /^[a-zA-Z]:/.test(normal) || normal === '.')
+    throw new MeshError('INVALID_ARGUMENT', `file "${path}" does not lie in the model's folder: expected a path as 1/model.onnx`, {
+      field: `file:${path}`,
+    })
+  return normal
+}

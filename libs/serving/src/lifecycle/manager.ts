@@ -1,0 +1,252 @@
+import { type Clock, type Component, MeshError, systemClock } from '@spillway/core'
+import { ModelMetrics } from '../batching/model-metrics.ts'
+import type { LoadOverrides, ModelHandle, Models, ModelStatistics, Traffic, VersionChoice, VersionStatus } from '../models.ts'
+import { DirectorySource } from './directory-source.ts'
+import { LifecycleMetrics } from './lifecycle-metrics.ts'
+import { Loader } from './loader.ts'
+import { LoadQueue } from './load-queue.ts'
+import type { ModelManagerOptions } from './manager-options.ts'
+import { MemoryEstimate } from './memory-budget.ts'
+import { ModelControl } from './model-control.ts'
+import { ModelSet } from './model-set.ts'
+import { OnDemand } from './on-demand.ts'
+import { Poller } from './poller.ts'
+import type { ServedModel } from './served-model.ts'
+import type { ModelSource } from './source.ts'
+import { versionOf } from './version-policy.ts'
+
+const defaultPollMs = 15_000
+const defaultLoadWaitMs = 30_000
+const noChoice: VersionChoice = {}
+
+/** Loads versions of models as their source and its mode say, and hands out handles to them. */
+export class ModelManager implements Component, Models {
+  readonly #options: ModelManagerOptions
+  readonly #clock: Clock
+  readonly #set: ModelSet
+  readonly #control: ModelControl
+  readonly #onDemand: OnDemand
+  readonly #poller: Poller | undefined
+  readonly #stop = new AbortController()
+  #started = false
+  #drained: Promise<void> | undefined
+
+  constructor(options: ModelManagerOptions) {
+    const { telemetry, mode = 'none', pollMs = defaultPollMs, clock = systemClock } = options
+    const { logger } = telemetry
+    this.#options = options
+    this.#clock = clock
+    const source = options.source ?? directorySource(options)
+    const isStopped = (): boolean => this.#stop.signal.aborted
+    this.#onDemand = new OnDemand({
+      models: () => this.#set.all(),
+      memoryBudgetBytes: options.memoryBudgetBytes,
+      idleUnloadMs: options.idleUnloadMs,
+      loadWaitMs: options.loadWaitMs ?? defaultLoadWaitMs,
+      clock,
+      isStopped,
+    })
+    const loader = this.#loader()
+    const queue = new LoadQueue()
+    this.#set = new ModelSet(source, options.models, {
+      // An ensemble holds nothing itself, and may ask for its steps to be loaded: it must not stand before them.
+      load: (request) =>
+        request.model.config?.backend === 'ensemble'
+          ? loader.load(request, this.#stop.signal)
+          : queue.run(() => loader.load(request, this.#stop.signal)),
+      metrics: new ModelMetrics(telemetry.registry),
+      lifecycle: new LifecycleMetrics(telemetry.registry),
+      clock,
+      logger,
+    })
+    this.#control = new ModelControl({ set: this.#set, source, mode, options, signal: this.#stop.signal, logger, onDemand: this.#onDemand })
+    if (mode === 'poll')
+      this.#poller = new Poller({
+        look: () => this.#control.lookAgain(),
+        pollMs,
+        settleMs: source.settleMs,
+        watch: (changed) => source.watch?.(changed) ?? (() => undefined),
+        logger,
+      })
+  }
+
+  #loader(): Loader {
+    const { workers, threadsPerRun, batching = {}, expects = new Map(), telemetry } = this.#options
+    return new Loader({
+      defaults: {
+        ...(workers === undefined ? {} : { instanceCount: workers }),
+        ...(threadsPerRun === undefined ? {} : { threadsPerRun }),
+      },
+      batching,
+      expects,
+      telemetry,
+      memory: new MemoryEstimate(),
+      models: () => this,
+      makeRoom: (model, neededBytes, mayEvict) => this.#onDemand.makeRoom(model, neededBytes, mayEvict),
+    })
+  }
+
+  get ready(): boolean {
+    if (!this.#started || this.#stop.signal.aborted) return false
+    for (const model of this.#set.all()) if (model.wanted && !this.#isServed(model)) return false
+    return true
+  }
+
+  /** Loaded, or ready to be when it is called. */
+  #isServed(model: ServedModel): boolean {
+    return model.loaded.size > 0 || (model.asleep && this.#onDemand.refusalOf(model) === undefined)
+  }
+
+  /** @throws MeshError naming the path, and what was expected there, of the first model that cannot be served. */
+  async start(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#control.start(signal)
+    } catch (error) {
+      await this.drain()
+      throw error
+    }
+    this.#started = true
+    this.#onDemand.start()
+    this.#poller?.start()
+  }
+
+  /** Answers what was taken, then unloads every model. */
+  drain(): Promise<void> {
+    this.#drained ??= this.#drain()
+    return this.#drained
+  }
+
+  async #drain(): Promise<void> {
+    this.#stop.abort(new MeshError('UNAVAILABLE', 'the server is stopping'))
+    this.#onDemand.stop()
+    await this.#poller?.stop()
+    await Promise.all(Array.from(this.#set.all(), (model) => model.turn(() => model.close())))
+    await this.#control.dispose()
+  }
+
+  names(): readonly string[] {
+    return Array.from(this.#set.all(), ({ name }) => name).toSorted()
+  }
+
+  statuses(name: string): readonly VersionStatus[] {
+    return this.#known(name).statuses()
+  }
+
+  isReady(name: string, choice: VersionChoice = noChoice): boolean {
+    const model = this.#set.get(name)
+    if (model === undefined || this.#stop.signal.aborted) return false
+    const version = chosenVersion(model, choice)
+    if (version === null) return this.#isServed(model)
+    return version !== undefined && (model.loaded.has(version) || (model.asleep && this.#isServed(model) && model.isAspired(version)))
+  }
+
+  acquire(name: string, choice: VersionChoice = noChoice): ModelHandle | Promise<ModelHandle> {
+    const model = this.#set.get(name)
+    if (model === undefined) throw this.#unknown(name)
+    const handle = this.#pick(model, choice)
+    if (handle !== undefined) return handle
+    if (model.asleep && !this.#stop.signal.aborted) return this.#acquireAsleep(model, choice)
+    throw this.#unavailable(model)
+  }
+
+  /** @throws MeshError NOT_FOUND, FAILED_PRECONDITION where the choice is one that a loaded model cannot meet */
+  #pick(model: ServedModel, choice: VersionChoice): ModelHandle | undefined {
+    const version = chosenVersion(model, choice)
+    if (version === undefined) {
+      if (choice.version) throw model.unknownVersion(choice.version)
+      throw new MeshError('FAILED_PRECONDITION', `model '${model.name}' has no version with label '${choice.label}'`, { field: 'label' })
+    }
+    const handle = version === null ? model.traffic.route?.acquire(choice.key) : model.loaded.get(version)?.acquire()
+    if (handle !== undefined) model.lastUsedMs = this.#clock.nowMs()
+    else if (version !== null && (model.loaded.size > 0 || (model.asleep && !model.isAspired(version)))) throw model.unknownVersion(version)
+    return handle
+  }
+
+  async #acquireAsleep(model: ServedModel, choice: VersionChoice): Promise<ModelHandle> {
+    // Others may need its memory again before this call goes on: then once more.
+    for (let attempt = 0; attempt < 3; attempt++) {
+      try {
+        await this.#onDemand.wake(model)
+      } catch (thrown) {
+        const error = MeshError.from(thrown)
+        throw error.retryable ? error : this.#unavailable(model, error)
+      }
+      const handle = this.#pick(model, choice)
+      if (handle !== undefined) return handle
+    }
+    throw this.#unavailable(model)
+  }
+
+  #known(name: string): ServedModel {
+    const model = this.#set.get(name)
+    if (model === undefined) throw this.#unknown(name)
+    return model
+  }
+
+  #unknown(name: string): MeshError {
+    if (!this.#started || this.#stop.signal.aborted)
+      return new MeshError('UNAVAILABLE', `model '${name}' is not loaded: the server is starting or stopping`)
+    return new MeshError('NOT_FOUND', `Request for unknown model: '${name}' is not found`)
+  }
+
+  /** Known, and nothing of it is loaded. */
+  #unavailable(model: ServedModel, cause: MeshError | undefined = model.lastError ?? model.problem): MeshError {
+    if (!this.#started || this.#stop.signal.aborted) return this.#unknown(model.name)
+    const why = cause === undefined ? '' : `: ${cause.message}`
+    return new MeshError('UNAVAILABLE', `Request for unknown model: '${model.name}' has no available versions${why}`, { cause })
+  }
+
+  statistics(name?: string, version?: string): readonly ModelStatistics[] {
+    const models = name === undefined || name === '' ? [...this.#set.all()] : [this.#known(name)]
+    const servables = models.flatMap(({ loaded }) => [...loaded.values()])
+    if (!version) return servables.map(({ parts }) => parts.statistics.snapshot())
+    const found = servables.find((servable) => servable.version === versionOf(version))
+    if (found === undefined) throw models[0]!.unknownVersion(version)
+    return [found.parts.statistics.snapshot()]
+  }
+
+  load(name: string, overrides?: LoadOverrides): Promise<void> {
+    return this.#control.load(name, overrides)
+  }
+
+  unload(name: string, options?: { readonly dependents?: boolean }): Promise<void> {
+    return this.#control.unload(this.#known(name), options?.dependents === true)
+  }
+
+  /** `latest` for the version: from now on the newest is the default one again. */
+  promote(name: string, version: string): Promise<void> {
+    return this.#control.promote(this.#known(name), version)
+  }
+
+  labels(name: string): ReadonlyMap<string, string> {
+    return new Map(this.#known(name).traffic.labels)
+  }
+
+  setLabel(name: string, label: string, version: string | undefined): void {
+    this.#control.change(this.#known(name), (traffic, loaded) => traffic.setLabel(label, version, loaded))
+  }
+
+  traffic(name: string): Traffic {
+    return this.#known(name).traffic.traffic
+  }
+
+  setTraffic(name: string, traffic: Traffic): void {
+    this.#control.change(this.#known(name), (current, loaded) => current.setTraffic(traffic, loaded))
+  }
+}
+
+function directorySource({ repository, listed, parseConfig, settleMs, clock }: ModelManagerOptions): ModelSource {
+  return new DirectorySource({
+    ...(repository === undefined ? {} : { repository }),
+    ...(listed === undefined ? {} : { listed }),
+    ...(parseConfig === undefined ? {} : { parseConfig }),
+    ...(settleMs === undefined ? {} : { settleMs }),
+    ...(clock === undefined ? {} : { clock }),
+  })
+}
+
+/** The version that a caller names, by itself or by a label; null where it names none, undefined where there is none of that name. */
+function chosenVersion({ traffic }: ServedModel, { version, label }: VersionChoice): string | null | undefined {
+  if (version) return versionOf(version)
+  return label ? traffic.labels.get(label) : null
+}

@@ -1,0 +1,237 @@
+import { MeshError } from '@spillway/core'
+import type { Telemetry } from '@spillway/telemetry'
+import type { LoadOverrides } from '../models.ts'
+import type { ModelTraffic } from '../traffic/model-traffic.ts'
+import { overriddenModel } from './load-overrides.ts'
+import type { ControlMode, ModelManagerOptions } from './manager-options.ts'
+import { loadOrder, type ModelSet } from './model-set.ts'
+import type { OnDemand } from './on-demand.ts'
+import type { Servable } from './servable.ts'
+import type { ServedModel } from './served-model.ts'
+import { layoutText, type ModelSource, type SourceModel } from './source.ts'
+import { versionOf } from './version-policy.ts'
+
+export interface ModelControlParts {
+  readonly set: ModelSet
+  readonly source: ModelSource
+  readonly mode: ControlMode
+  readonly options: ModelManagerOptions
+  /** Aborts when the process ends. */
+  readonly signal: AbortSignal
+  readonly logger: Telemetry['logger']
+  readonly onDemand: OnDemand
+}
+
+/** What makes models come, change and go: the start, the looks of `poll` mode, and callers' requests. */
+export class ModelControl {
+  readonly #parts: ModelControlParts
+  /** Loaded by a request of their own, not for an ensemble. */
+  readonly #asked = new Set<string>()
+  /** Models that stand on the files or config of a load request: how to be rid of what is on disk. */
+  readonly #overridden = new Map<string, () => Promise<void>>()
+  readonly #following = new Set<ServedModel>()
+
+  constructor(parts: ModelControlParts) {
+    this.#parts = parts
+  }
+
+  /** @throws MeshError why the first model cannot be served, unless that is not to end the start */
+  async start(signal: AbortSignal): Promise<void> {
+    const { set, mode, options, source } = this.#parts
+    const all = await set.names(signal)
+    const { loadModels = [], exitOnError = true } = options
+    const names = mode !== 'explicit' || loadModels.includes('*') ? all : [...new Set(loadModels)]
+    if (mode === 'none' && names.length === 0)
+      throw new MeshError('NOT_FOUND', `${source.description} has no models: expected ${layoutText}`)
+    const failed = (name: string, error: MeshError): void => {
+      if (signal.aborted) throw new MeshError('CANCELLED', 'the start was cancelled', { cause: signal.reason })
+      if (exitOnError) throw error
+      const model = set.make(name)
+      model.wanted = true
+      model.problem = error
+      this.#parts.logger.error({ model: name, err: error }, 'a model cannot be served')
+    }
+    const found: SourceModel[] = []
+    for (const name of names)
+      await set.settled(name, signal).then(
+        (model) => found.push(model),
+        (error: unknown) => failed(name, MeshError.from(error)),
+      )
+    for (const seen of loadOrder(found)) {
+      const model = set.make(seen.name)
+      model.wanted = true
+      this.#asked.add(seen.name)
+      await this.#follow(model, seen, false)
+      if (model.loaded.size === 0 && !model.asleep) failed(seen.name, model.error ?? this.#stopped())
+    }
+    // What could be loaded is known too.
+    for (const name of all) set.make(name)
+  }
+
+  #stopped(): MeshError {
+    return new MeshError('CANCELLED', 'the start was cancelled', { cause: this.#parts.signal.reason })
+  }
+
+  #isStopped = (): boolean => this.#parts.signal.aborted
+
+  #follow(model: ServedModel, seen: SourceModel | undefined, mayEvict: boolean): Promise<void> {
+    return model.turn(async () => {
+      model.see(seen)
+      await model.reconcile(mayEvict, this.#isStopped)
+    })
+  }
+
+  /** `poll` mode: what has come, changed or gone since. @returns whether something is being written */
+  async lookAgain(): Promise<boolean> {
+    const { set, signal, logger } = this.#parts
+    const names = new Set(await set.names(signal))
+    let unsettled = false
+    const gone = new Set([...set.all()].filter(({ name }) => !names.has(name)))
+    for (const name of names) {
+      try {
+        const seen = await set.look(name, signal)
+        unsettled ||= seen.unsettled.length > 0
+        if (seen.versions.length > 0 || set.get(name) !== undefined) this.#followSoon(set.make(name), seen)
+      } catch (thrown) {
+        const error = MeshError.from(thrown)
+        const known = set.get(name)
+        if (known === undefined && error.code === 'NOT_FOUND') continue
+        const model = known ?? set.make(name)
+        if (error.code === 'NOT_FOUND') gone.add(model)
+        else if (model.problem?.message !== error.message)
+          logger.error({ model: name, err: error }, 'a model cannot be looked at: what is served stays as it is')
+        model.problem = error
+      }
+    }
+    for (const model of gone) this.#followGone(model)
+    return unsettled
+  }
+
+  /** A model that is still changing is looked at again next time. */
+  #followSoon(model: ServedModel, seen: SourceModel): void {
+    if (this.#following.has(model)) return
+    this.#following.add(model)
+    model.problem = undefined
+    model.wanted = true
+    void this.#follow(model, seen, model.loaded.size > 0).finally(() => this.#following.delete(model))
+  }
+
+  #followGone(model: ServedModel): void {
+    if (this.#following.has(model)) return
+    this.#following.add(model)
+    const left = async (): Promise<void> => {
+      await this.#follow(model, undefined, false)
+      await model.unloadAll('gone')
+      if (model.loaded.size === 0) this.#parts.set.remove(model)
+    }
+    void left().finally(() => this.#following.delete(model))
+  }
+
+  async load(name: string, overrides: LoadOverrides | undefined): Promise<void> {
+    this.#checkMode('load')
+    await this.#load(name, overrides, true, new Set())
+  }
+
+  /** @param above ensembles that it is loaded for: one that needs itself is left for its own load to refuse */
+  async #load(name: string, overrides: LoadOverrides | undefined, asked: boolean, above: ReadonlySet<string>): Promise<void> {
+    const { set, signal, options } = this.#parts
+    const found = (): Promise<SourceModel> => set.settled(name, signal)
+    const overridden = overrides === undefined ? undefined : await overriddenModel(name, overrides, found, options)
+    const seen = overridden?.model ?? (await found())
+    for (const { model: step } of seen.config?.ensemble ?? [])
+      if (!above.has(step) && step !== name && !set.get(step)?.wanted) await this.#load(step, undefined, false, new Set([...above, name]))
+    const model = set.make(name)
+    const before = this.#overridden.get(name)
+    const old = [...model.loaded.values()]
+    if (overridden === undefined) this.#overridden.delete(name)
+    else this.#overridden.set(name, overridden.dispose)
+    if (asked) this.#asked.add(name)
+    const error = await model.turn(async () => {
+      model.wanted = true
+      model.asleep = false
+      model.problem = undefined
+      model.forgive()
+      model.see(seen)
+      await model.reconcile(true, this.#isStopped)
+      const { error: refused } = model
+      // A model that never was served is none that should be.
+      if (model.loaded.size === 0) model.wanted = false
+      return refused
+    })
+    // Files that a version was loaded from stay as long as it does: its workers may be started anew.
+    if (before !== undefined)
+      void Promise.all(old.filter((servable) => ![...model.loaded.values()].includes(servable)).map((servable) => servable.unload())).then(
+        before,
+      )
+    if (error !== undefined) throw error
+  }
+
+  async unload(model: ServedModel, dependents: boolean): Promise<void> {
+    this.#checkMode('unload')
+    const steps = model.source?.config?.ensemble ?? []
+    await this.#unload(model)
+    if (!dependents) return
+    for (const { model: name } of steps) {
+      const step = this.#parts.set.get(name)
+      if (step?.wanted === true && !this.#asked.has(name) && !this.#isNeeded(name)) await this.unload(step, true)
+    }
+  }
+
+  async #unload(model: ServedModel): Promise<void> {
+    let unloaded: Promise<void> | undefined
+    await model.turn(async () => {
+      model.wanted = false
+      model.asleep = false
+      this.#asked.delete(model.name)
+      unloaded = model.unloadAll('asked')
+    })
+    await unloaded
+    this.#parts.onDemand.forget(model)
+    const dispose = this.#overridden.get(model.name)
+    this.#overridden.delete(model.name)
+    await dispose?.()
+  }
+
+  /** By an ensemble that is loaded. */
+  #isNeeded(name: string): boolean {
+    return [...this.#parts.set.all()].some(
+      ({ wanted, source }) => wanted && source?.config?.ensemble?.some(({ model }) => model === name) === true,
+    )
+  }
+
+  #checkMode(what: string): void {
+    const { mode } = this.#parts
+    if (mode !== 'explicit')
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        `explicit model ${what} is not allowed ${mode === 'poll' ? 'if polling is enabled' : 'without explicit model control'}: start with --model-control-mode=explicit`,
+      )
+  }
+
+  async promote(model: ServedModel, text: string): Promise<void> {
+    const version = text === 'latest' ? undefined : versionOf(text)
+    if (version === undefined && text !== 'latest') throw model.unknownVersion(text)
+    await model.turn(async () => {
+      if (!model.wanted) throw new MeshError('UNAVAILABLE', `Request for unknown model: '${model.name}' has no available versions`)
+      const { set, signal, logger } = this.#parts
+      // What a load request brought is all that there is of it.
+      if (!this.#overridden.has(model.name)) model.see(await set.settled(model.name, signal))
+      if (version !== undefined) await model.ensureLoaded(version, true)
+      model.asleep = false
+      model.change((traffic) => traffic.promote(version))
+      logger.info({ model: model.name, version: text }, 'a model version is promoted')
+      await model.reconcile(true, this.#isStopped)
+    })
+  }
+
+  /** Of labels or traffic, at once. Versions that nobody names any more may go then. */
+  change(model: ServedModel, change: (traffic: ModelTraffic, loaded: ReadonlyMap<string, Servable>) => void): void {
+    model.change(change)
+    void model.turn(() => model.reconcile(false, this.#isStopped))
+  }
+
+  /** At the process's end. */
+  async dispose(): Promise<void> {
+    for (const dispose of this.#overridden.values()) await dispose()
+  }
+}

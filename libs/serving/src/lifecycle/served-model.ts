@@ -1,0 +1,294 @@
+import { type Clock, MeshError } from '@spillway/core'
+import type { Telemetry } from '@spillway/telemetry'
+import type { ModelMetrics } from '../batching/model-metrics.ts'
+import type { VersionStatus } from '../models.ts'
+import { ModelTraffic } from '../traffic/model-traffic.ts'
+import type { LifecycleMetrics } from './lifecycle-metrics.ts'
+import { loadFingerprint, type LoadRequest } from './loader.ts'
+import type { Servable } from './servable.ts'
+import type { SourceModel, SourceVersion } from './source.ts'
+import { VersionEntry } from './version-entry.ts'
+import { aspiredVersions, newestFirst, nextAction, type VersionView } from './version-policy.ts'
+
+export interface ServedModelParts {
+  readonly load: (request: LoadRequest) => Promise<Servable>
+  readonly metrics: ModelMetrics
+  readonly lifecycle: LifecycleMetrics
+  readonly clock: Clock
+  readonly logger: Telemetry['logger']
+}
+
+/** Why versions are unloaded. Those that are idle, or gave way to others, are loaded again when they are called. */
+export type UnloadReason = 'replaced' | 'asked' | 'gone' | 'idle' | 'memory'
+
+/** Ended versions that the source no longer has, kept for whoever asks what became of them. */
+const mostEnded = 16
+
+/**
+ * One model: its versions as the source has them, as they are wanted, and as they are loaded. Changes are made one after the other (`turn`), but for what only
+ * switches between loaded versions, which is done at once.
+ */
+export class ServedModel {
+  readonly name: string
+  readonly traffic: ModelTraffic
+  /** Whether it should be served; else it is only known. */
+  wanted = false
+  /** Nothing of it is loaded until somebody calls it. */
+  asleep = false
+  /** Why the source could not say what it has of it, or has nothing. */
+  problem: MeshError | undefined
+  lastUsedMs = 0
+  readonly #parts: ServedModelParts
+  readonly #entries = new Map<string, VersionEntry>()
+  readonly #loaded = new Map<string, Servable>()
+  readonly #retiring = new Map<Servable, Promise<void>>()
+  #source: SourceModel | undefined
+  #turn: Promise<unknown> = Promise.resolve()
+  #turns = 0
+
+  constructor(name: string, parts: ServedModelParts) {
+    this.name = name
+    this.#parts = parts
+    this.traffic = new ModelTraffic(name, parts.lifecycle)
+  }
+
+  get loaded(): ReadonlyMap<string, Servable> {
+    return this.#loaded
+  }
+
+  get source(): SourceModel | undefined {
+    return this.#source
+  }
+
+  /** Whether a change is under way, or somebody has a handle. */
+  get busy(): boolean {
+    return this.#turns > 0 || [...this.#loaded.values()].some(({ uses }) => uses > 0)
+  }
+
+  /** Held, what is on its way out included. */
+  get memoryBytes(): number {
+    let bytes = 0
+    for (const { parts } of [...this.#loaded.values(), ...this.#retiring.keys()]) bytes += parts.memoryBytes
+    return bytes
+  }
+
+  /** Why a version that should be served is not, or not as its files are now; the newest such version's. */
+  get error(): MeshError | undefined {
+    const aspired = new Set(this.#aspired())
+    return this.#newest().find(({ version, error }) => error !== undefined && aspired.has(version))?.error
+  }
+
+  /** Of the newest version that was refused. */
+  get lastError(): MeshError | undefined {
+    return this.#newest().find(({ error }) => error !== undefined)?.error
+  }
+
+  #newest(): readonly VersionEntry[] {
+    return [...this.#entries.values()].toSorted((a, b) => newestFirst(a.version, b.version))
+  }
+
+  /** One change after the other. */
+  turn<T>(change: () => Promise<T>): Promise<T> {
+    this.#turns++
+    const turn = this.#turn.then(change, change).finally(() => this.#turns--)
+    // Its failure is for whoever asked for the change; the next begins all the same.
+    this.#turn = turn.catch(() => undefined)
+    return turn
+  }
+
+  /** What the source has now; undefined: nothing. Nothing is loaded or unloaded yet. */
+  see(source: SourceModel | undefined): void {
+    this.#source = source
+    if (source !== undefined) this.traffic.heed(source.labels, this.#loaded)
+  }
+
+  /** Labels or traffic, and at once the route that follows. */
+  change(change: (traffic: ModelTraffic, loaded: ReadonlyMap<string, Servable>) => void): void {
+    change(this.traffic, this.#loaded)
+    this.traffic.compile(this.#loaded)
+  }
+
+  /** Versions that failed are tried again, though nothing of them has changed. */
+  forgive(): void {
+    for (const entry of this.#entries.values()) entry.forgive()
+  }
+
+  /** Loads, reloads and unloads until the versions are those that should be served, or no more can be done. Within a turn. Never rejects. */
+  async reconcile(mayEvict: boolean, isStopped: () => boolean): Promise<void> {
+    while (!isStopped()) {
+      const action = nextAction(this.#views())
+      if (action === undefined) break
+      if (action.kind === 'unload') this.#unload(action.version, this.#isThere(action.version) ? 'replaced' : 'gone')
+      else {
+        const version = this.#source!.versions.find(({ version }) => version === action.version)!
+        const outcome = await this.#load(version, mayEvict)
+        if (outcome === 'no room' && this.#loaded.size === 0) {
+          this.asleep = true
+          return
+        }
+      }
+    }
+    this.#trim()
+  }
+
+  /** Loads the version where it is not, whatever the policy says. Within a turn. @throws MeshError why it is refused */
+  async ensureLoaded(version: string, mayEvict: boolean): Promise<void> {
+    if (this.#loaded.has(version)) return
+    const found = this.#source?.versions.find((candidate) => candidate.version === version)
+    if (found === undefined) throw this.unknownVersion(version)
+    await this.#load(found, mayEvict)
+    const { error } = this.#entry(version)
+    if (error !== undefined) throw error
+  }
+
+  unknownVersion(version: string): MeshError {
+    const loaded = [...this.#loaded.keys()].toSorted(newestFirst)
+    const those = loaded.length === 0 ? '' : ` (${loaded.length === 1 ? `version ${loaded[0]} is` : `versions ${loaded.join(', ')} are`})`
+    return new MeshError('NOT_FOUND', `Request for unknown model: '${this.name}' version ${version} is not found${those}`)
+  }
+
+  /** @returns 'no room' where the memory budget has none for it, and nothing else is wrong */
+  async #load(version: SourceVersion, mayEvict: boolean): Promise<'loaded' | 'refused' | 'no room'> {
+    const { load, lifecycle, clock, logger } = this.#parts
+    const model = this.#source!
+    const entry = this.#entry(version.version)
+    entry.loading(loadFingerprint(model, version))
+    const route = this.traffic.route
+    const served = this.#loaded.get(this.traffic.promoted ?? '') ?? route?.shares[0]!.servable
+    try {
+      const servable = await load({ model, version, served, mayEvict })
+      lifecycle.load(this.name, 'loaded')
+      entry.served()
+      this.#publish(servable)
+      return 'loaded'
+    } catch (thrown) {
+      const error = MeshError.from(thrown, 'INTERNAL')
+      if (error.code === 'RESOURCE_EXHAUSTED' && !mayEvict && this.#loaded.size === 0) {
+        entry.ended()
+        return 'no room'
+      }
+      entry.refused(error, clock.nowMs())
+      lifecycle.load(this.name, 'refused')
+      const stays = [...this.#loaded.keys()].join(', ') || 'none'
+      logger.error({ model: this.name, version: version.version, served: stays, err: error }, 'a model version is refused')
+      return 'refused'
+    }
+  }
+
+  #publish(servable: Servable): void {
+    const { metrics, lifecycle } = this.#parts
+    const { version } = servable
+    const before = this.#loaded.get(version)
+    this.#loaded.set(version, servable)
+    if (before !== undefined) void this.#retire(before, 'replaced')
+    metrics.add(servable.parts.statistics)
+    lifecycle.loaded(this.name, version, servable.parts.memoryBytes)
+    this.lastUsedMs = this.#parts.clock.nowMs()
+    if (this.#source !== undefined) this.traffic.heed(this.#source.labels, this.#loaded)
+    this.traffic.compile(this.#loaded)
+  }
+
+  #unload(version: string, reason: UnloadReason): void {
+    const servable = this.#loaded.get(version)
+    if (servable === undefined) return
+    this.#loaded.delete(version)
+    if (reason === 'gone' || reason === 'asked') this.traffic.forget(version)
+    this.traffic.compile(this.#loaded)
+    const entry = this.#entry(version)
+    const ended = entry.unloading()
+    void this.#retire(servable, reason).then(ended)
+  }
+
+  #retire(servable: Servable, reason: UnloadReason): Promise<void> {
+    const { metrics, lifecycle, logger } = this.#parts
+    const { version } = servable
+    metrics.forget(servable.parts.statistics)
+    lifecycle.unloaded(this.name, version)
+    lifecycle.unload(this.name, reason)
+    const gone = servable.unload().then(
+      () => logger.info({ model: this.name, version, reason }, 'a model version is unloaded'),
+      (error: unknown) => logger.error({ model: this.name, version, err: error }, 'a model version could not be unloaded'),
+    )
+    const freed = gone.then(() => void this.#retiring.delete(servable))
+    this.#retiring.set(servable, freed)
+    return freed
+  }
+
+  /** Unloads everything at once; what is called goes on to its answer. Resolves when its memory is free. */
+  async unloadAll(reason: UnloadReason): Promise<void> {
+    for (const version of this.#loaded.keys()) this.#unload(version, reason)
+    await Promise.all(this.#retiring.values())
+  }
+
+  /** At the process's end. */
+  async close(): Promise<void> {
+    const servables = [...this.#loaded.values(), ...this.#retiring.keys()]
+    for (const version of this.#loaded.keys()) this.#unload(version, 'asked')
+    await Promise.all(servables.map((servable) => servable.close()))
+    await Promise.all(this.#retiring.values())
+  }
+
+  /** Newest first. */
+  statuses(): readonly VersionStatus[] {
+    const aspired = this.#aspired().filter((version) => !this.#entries.has(version))
+    const entries = [...this.#entries.values(), ...aspired.map((version) => new VersionEntry(version))]
+    return entries
+      .toSorted((a, b) => newestFirst(a.version, b.version))
+      .map(({ version, state, error }) => ({
+        model: this.name,
+        version,
+        state,
+        ...(error === undefined ? {} : { error }),
+        labels: [...this.traffic.labels].filter(([, of]) => of === version).map(([label]) => label),
+      }))
+  }
+
+  /** Whether the version would be served if the model were awake. */
+  isAspired(version: string): boolean {
+    return this.#desired().includes(version)
+  }
+
+  /** What should be loaded now. */
+  #aspired(): readonly string[] {
+    return this.wanted && !this.asleep ? this.#desired() : []
+  }
+
+  #desired(): readonly string[] {
+    const source = this.#source
+    if (source === undefined) return []
+    const { promoted, held } = this.traffic
+    const rewritten = source.unsettled.filter((version) => this.#loaded.has(version))
+    const available = [...source.versions.map(({ version }) => version), ...rewritten]
+    const policy = source.policy ?? source.config?.versionPolicy ?? { kind: 'latest', count: 1 }
+    return aspiredVersions({ policy, available, promoted, held })
+  }
+
+  #isThere(version: string): boolean {
+    return this.#source?.versions.some((candidate) => candidate.version === version) === true
+  }
+
+  #views(): VersionView[] {
+    const aspired = new Set(this.#aspired())
+    const nowMs = this.#parts.clock.nowMs()
+    return [...new Set([...aspired, ...this.#loaded.keys()])].map((version): VersionView => {
+      const source = this.#source?.versions.find((candidate) => candidate.version === version)
+      const fingerprint = source === undefined ? undefined : loadFingerprint(this.#source!, source)
+      const mayTry = fingerprint !== undefined && (this.#entries.get(version)?.mayTry(fingerprint, nowMs) ?? true)
+      const servable = this.#loaded.get(version)
+      if (servable === undefined) return { version, aspired: aspired.has(version), state: mayTry ? 'absent' : 'refused', changed: false }
+      const changed = mayTry && servable.parts.fingerprint !== fingerprint
+      return { version, aspired: aspired.has(version), state: 'available', changed }
+    })
+  }
+
+  #entry(version: string): VersionEntry {
+    let entry = this.#entries.get(version)
+    if (entry === undefined) this.#entries.set(version, (entry = new VersionEntry(version)))
+    return entry
+  }
+
+  #trim(): void {
+    const ended = [...this.#entries.values()].filter(({ version, state }) => state === 'END' && !this.#isThere(version))
+    for (const { version } of ended.toSorted((a, b) => newestFirst(a.version, b.version)).slice(mostEnded)) this.#entries.delete(version)
+  }
+}

@@ -1,0 +1,82 @@
+import type { MeshError } from '@spillway/core'
+import type { VersionState } from '../models.ts'
+
+const firstRetryMs = 1_000
+const longestRetryMs = 60_000
+
+/**
+ * What became of a version. START: it is to be loaded. LOADING. AVAILABLE. UNLOADING: calls that have it still go on. END: it is unloaded, or was refused and has an
+ * error. An AVAILABLE one may have an error too: of newer files of the same version, which were refused.
+ */
+export class VersionEntry {
+  readonly version: string
+  #state: VersionState = 'START'
+  #error: MeshError | undefined
+  /** Of the files of the latest try. */
+  #tried: string | undefined
+  #failures = 0
+  #retryAtMs = 0
+  #isServed = false
+
+  constructor(version: string) {
+    this.version = version
+  }
+
+  get state(): VersionState {
+    return this.#state
+  }
+
+  get error(): MeshError | undefined {
+    return this.#error
+  }
+
+  loading(fingerprint: string): void {
+    this.#tried = fingerprint
+    if (!this.#isServed) this.#state = 'LOADING'
+  }
+
+  served(): void {
+    this.#state = 'AVAILABLE'
+    this.#isServed = true
+    this.#error = undefined
+    this.#failures = 0
+    this.#retryAtMs = 0
+  }
+
+  refused(error: MeshError, nowMs: number): void {
+    this.#error = error
+    this.#retryAtMs = nowMs + Math.min(firstRetryMs * 2 ** this.#failures++, longestRetryMs)
+    if (!this.#isServed) this.#state = 'END'
+  }
+
+  /** @returns what is to be called when nobody has it any more */
+  unloading(): () => void {
+    this.#state = 'UNLOADING'
+    this.#isServed = false
+    this.#tried = undefined
+    this.#error = undefined
+    return () => {
+      if (this.#state === 'UNLOADING') this.#state = 'END'
+    }
+  }
+
+  ended(): void {
+    this.#tried = undefined
+    if (!this.#isServed) this.#state = 'END'
+  }
+
+  /**
+   * After a failure the same files are not tried again, unless the error says that another attempt may succeed; others are, each time after a longer wait, since
+   * files that change all the time would otherwise be loaded all the time.
+   */
+  mayTry(fingerprint: string, nowMs: number): boolean {
+    if (this.#error === undefined) return true
+    return nowMs >= this.#retryAtMs && (this.#tried !== fingerprint || this.#error.retryable)
+  }
+
+  forgive(): void {
+    this.#error = undefined
+    this.#tried = undefined
+    this.#retryAtMs = 0
+  }
+}
