@@ -2,10 +2,11 @@ import type { Bus, RecordHeaders, RecordPosition } from '@spillway/bus'
 import { bytesColumn, MeshError } from '@spillway/core'
 import type { PredictResult } from '@spillway/mesh'
 import type { Admission, Place } from '@spillway/rpc'
+import { AdmissionLimit } from './admission-limit.ts'
 import type { Catalog } from './catalog.ts'
 
 export interface CallLimits {
-  /** Predict and publish calls in flight; beyond it RESOURCE_EXHAUSTED. */
+  /** Predict and publish calls in flight, fewer while deadlines are missed; beyond it RESOURCE_EXHAUSTED. */
   readonly maxCallsInFlight: number
   /** Events of calls in flight; beyond it RESOURCE_EXHAUSTED, unless no other is. */
   readonly maxRowsInFlight: number
@@ -37,12 +38,16 @@ const noKey = new Uint8Array(0)
 /** What is kept of a caller's time for the way back, so that a degraded answer still arrives in time: a tenth, at most this. */
 const longestReserveMs = 100
 
+/** A caller that gives less is not counted as not answered in time: nobody may be able to. */
+const leastTimeMs = 50
+
 /** Predict and publish, whichever protocol asks: it first asks for a place with `admit`. */
 export class Calls implements Admission {
   readonly #catalog: Catalog
   readonly #bus: Bus
   readonly #limits: CallLimits
   readonly #refused: (reason: Refusal) => void
+  readonly #limit: AdmissionLimit
   #inFlight = 0
   #rowsInFlight = 0
   #bytesInFlight = 0
@@ -53,10 +58,16 @@ export class Calls implements Admission {
     this.#catalog = catalog
     this.#bus = bus
     this.#limits = limits
+    this.#limit = new AdmissionLimit(limits.maxCallsInFlight)
   }
 
   get inFlight(): number {
     return this.#inFlight
+  }
+
+  /** How many there may be at present. */
+  get limit(): number {
+    return this.#limit.value
   }
 
   get rowsInFlight(): number {
@@ -69,7 +80,7 @@ export class Calls implements Admission {
 
   /** Whether a call with a request of so many bytes would find no room; then it counts as refused. */
   refuses(bytes: number): boolean {
-    if (this.#inFlight >= this.#limits.maxCallsInFlight) this.#refused('calls')
+    if (this.#inFlight >= this.#limit.value) this.#refused('calls')
     else if (!this.#hasRoom(bytes)) this.#refused('bytes')
     else return false
     return true
@@ -77,7 +88,7 @@ export class Calls implements Admission {
 
   /** Takes a place for a call, before anything of it is read; undefined where there is none. */
   admit(): Place | undefined {
-    if (this.#inFlight >= this.#limits.maxCallsInFlight) {
+    if (this.#inFlight >= this.#limit.value) {
       this.#refused('calls')
       return undefined
     }
@@ -119,9 +130,28 @@ export class Calls implements Admission {
     const leftMs = input.deadlineMs === Infinity ? this.#limits.defaultTimeoutMs : input.deadlineMs - nowMs
     if (leftMs <= 0) throw new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
     const deadlineMs = nowMs + leftMs - Math.min(longestReserveMs, leftMs / 10)
-    return this.#limited(events.length, () =>
-      withinDeadline(input.signal, leftMs, (signal) => pipeline.predict(events, { ...input, signal, deadlineMs })),
-    )
+    const run = (): Promise<readonly PredictResult[]> =>
+      withinDeadline(input.signal, leftMs, (signal) => pipeline.predict(events, { ...input, signal, deadlineMs }))
+    return this.#limited(events.length, () => (leftMs < leastTimeMs ? run() : this.#watched(run, nowMs, deadlineMs)))
+  }
+
+  /** Learns from whether the call is answered by then how many there may be. */
+  async #watched(run: () => Promise<readonly PredictResult[]>, atMs: number, dueMs: number): Promise<readonly PredictResult[]> {
+    const began = { atMs, inFlight: this.#inFlight }
+    const failed = (): void => {
+      const nowMs = Date.now()
+      if (nowMs >= dueMs) this.#limit.late(began, nowMs)
+    }
+    try {
+      const results = await run()
+      if (results.some((result) => 'error' in result && result.error.code === 'DEADLINE_EXCEEDED')) failed()
+      else this.#limit.inTime(this.#inFlight)
+      return results
+    } catch (error) {
+      // Its own deadline, or its caller's hanging up at it.
+      failed()
+      throw error
+    }
   }
 
   /** Resolves when the events are durable. @throws MeshError NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE */

@@ -29,7 +29,7 @@ export interface GatewayOptions {
   readonly ready?: () => Readiness
   /** Largest request, HTTP and gRPC; default 4 MiB. */
   readonly maxBodyBytes?: number
-  /** Predict and publish calls in flight; beyond it 429, RESOURCE_EXHAUSTED. Default 512. */
+  /** Predict and publish calls in flight, fewer while deadlines are missed; beyond it 429, RESOURCE_EXHAUSTED. Default 512. */
   readonly maxCallsInFlight?: number
   /** Events of those calls; beyond it 429, RESOURCE_EXHAUSTED. Default 20,000. */
   readonly maxRowsInFlight?: number
@@ -164,6 +164,7 @@ function registerGauges({ registry }: Telemetry, calls: Calls, subscriptions: Su
   }
   gauge('spillway_gateway_calls_in_flight', 'Predict and publish calls in flight, HTTP and gRPC.', () => calls.inFlight)
   gauge('spillway_gateway_rows_in_flight', 'Events of predict and publish calls in flight, HTTP and gRPC.', () => calls.rowsInFlight)
+  gauge('spillway_gateway_calls_limit', 'How many there may be: fewer while deadlines are missed.', () => calls.limit)
   gauge('spillway_gateway_bytes_in_flight', 'Bytes of their requests.', () => calls.bytesInFlight)
   gauge('spillway_gateway_subscriptions', 'Open subscriptions, HTTP and gRPC.', () => subscriptions.count)
 }

@@ -136,9 +136,9 @@ it('holds no more than that while a hundred clients send large bodies at once', 
     client.socket.write(large.subarray(1))
     return client
   })
-  await until(() => clients.filter(({ read }) => read().startsWith('HTTP/1.1 429')).length === 96, 60_000)
+  await until(() => clients.filter((client) => client.read().startsWith('HTTP/1.1 429')).length === 96, 60_000)
   for (const { socket } of clients) socket.write(' ')
-  await until(() => clients.every(({ read }) => /^HTTP\/1.1 4(?:29|00)/.test(read())), 60_000)
+  await until(() => clients.every((client) => /^HTTP\/1.1 4(?:29|00)/.test(client.read())), 60_000)
   clearInterval(watch)
   expect(mostInFlight).toBeGreaterThan(limit - 4 * mib)
   expect(mostInFlight).toBeLessThanOrEqual(limit)

@@ -9,10 +9,6 @@ import { startGateway } from './fixture.ts'
 
 const servedPerS = 40
 const serviceMs = 1000 / servedPerS
-const seconds = 5
-/** Without refusals the last calls would wait for 5 s. */
-const deadlineMs = 3000
-const maxCallsInFlight = 40
 
 /** Serves one call after the other, so many a second, as a model would that is the bottleneck. */
 function bottleneck(pipeline: GatewayPipeline): GatewayPipeline & { readonly mostWaiting: number } {
@@ -45,49 +41,73 @@ function bottleneck(pipeline: GatewayPipeline): GatewayPipeline & { readonly mos
   }
 }
 
-it('at twice what it can serve answers what it admits in time, refuses the rest at once, and holds no more than it may', async () => {
-  const { pipeline: amounts } = await startGateway()
-  const pipeline = bottleneck(amounts)
-  const { gateway, metric } = await startGateway({ pipelines: [pipeline], maxCallsInFlight })
+interface Answered {
+  /** Of the load, when it was called. */
+  readonly atMs: number
+  readonly tookMs: number
+  readonly code: string
+}
+
+/** Calls twice as often as the bottleneck can serve. */
+async function overload(grpcPort: number, seconds: number, deadlineMs: number): Promise<readonly Answered[]> {
   const telemetry = createTelemetry({ service: 'callers', logLevel: 'silent', otlp: false })
-  const channel = new GrpcChannel({ address: `127.0.0.1:${gateway.grpcPort}`, telemetry })
+  const channel = new GrpcChannel({ address: `127.0.0.1:${grpcPort}`, telemetry })
   await channel.start()
   onTestFinished(async () => {
     await channel.drain()
     await telemetry.shutdown()
   })
-  const admitted: number[] = []
-  const others: string[] = []
-  const call = async (): Promise<void> => {
-    const startedMs = performance.now()
+  let startMs = performance.now()
+  const call = async (): Promise<Answered> => {
+    const calledMs = performance.now()
     const request = { pipeline: 'fraud', events: [Buffer.from('{}')] }
-    try {
-      await channel.unary(predictionV1.PredictionService.predict, request, { deadlineMs: Date.now() + deadlineMs })
-      admitted.push(performance.now() - startedMs)
-    } catch (error) {
-      others.push(MeshError.from(error).code)
-    }
+    const code = await channel.unary(predictionV1.PredictionService.predict, request, { deadlineMs: Date.now() + deadlineMs }).then(
+      () => 'OK',
+      (error: unknown) => MeshError.from(error).code,
+    )
+    return { atMs: calledMs - startMs, tookMs: performance.now() - calledMs, code }
   }
   // The connection, and what is compiled at the first calls, are not what is tried here.
   for (let i = 0; i < 20; i++) await call()
-  admitted.splice(0)
-  const calls: Promise<void>[] = []
-  const startMs = performance.now()
+  startMs = performance.now()
+  const calls: Promise<Answered>[] = []
   const total = 2 * servedPerS * seconds
   while (calls.length < total) {
     const due = Math.min(total, Math.floor(((performance.now() - startMs) / 1000) * 2 * servedPerS) + 1)
     while (calls.length < due) calls.push(call())
     await wait(2)
   }
-  await Promise.all(calls)
+  return Promise.all(calls)
+}
+
+it('at twice what it can serve answers what it admits in time, refuses the rest at once, and holds no more than it may', async () => {
+  const { pipeline: amounts } = await startGateway()
+  const pipeline = bottleneck(amounts)
+  const maxCallsInFlight = 40
+  const { gateway, metric } = await startGateway({ pipelines: [pipeline], maxCallsInFlight })
+  // Without refusals the last calls would wait for 5 s.
+  const deadlineMs = 3000
+  const answers = await overload(gateway.grpcPort, 5, deadlineMs)
+  const admitted = answers.filter(({ code }) => code === 'OK').map(({ tookMs }) => tookMs)
   const p99Ms = admitted.sort((a, b) => a - b)[Math.floor(admitted.length * 0.99)]!
   expect(p99Ms).toBeLessThan(deadlineMs)
   expect(admitted.length).toBeGreaterThanOrEqual(maxCallsInFlight)
-  const refused = others.filter((code) => code === 'RESOURCE_EXHAUSTED').length
+  const refused = answers.filter(({ code }) => code === 'RESOURCE_EXHAUSTED').length
   expect(refused).toBeGreaterThan(0)
   // But for those that stood still with the whole machine, which callers and gateway share.
-  expect(others.length - refused).toBeLessThan(total / 10)
+  expect(answers.length - admitted.length - refused).toBeLessThan(answers.length / 10)
   expect(pipeline.mostWaiting).toBeLessThanOrEqual(maxCallsInFlight)
   expect(await metric('spillway_gateway_refused_calls_total{reason="calls"}')).toBeGreaterThanOrEqual(refused)
   await expect.poll(() => metric('spillway_gateway_calls_in_flight')).toBe(0)
+})
+
+it('finds out how many calls it can answer in time, where it may take more', async () => {
+  const { pipeline: amounts } = await startGateway()
+  const { gateway, metric } = await startGateway({ pipelines: [bottleneck(amounts)] })
+  const answers = await overload(gateway.grpcPort, 12, 1500)
+  expect(await metric('spillway_gateway_calls_limit')).toBeLessThan(100)
+  // With all 512 places in use none would be answered: each would wait until its time is over.
+  const last = answers.filter(({ atMs }) => atMs > 8000)
+  const answered = last.filter(({ code }) => code === 'OK').length
+  expect(answered).toBeGreaterThan(last.filter(({ code }) => code === 'DEADLINE_EXCEEDED').length)
 })
