@@ -27,7 +27,7 @@ export async function benchDeliveryCost(
   const p50s: Record<Delivery, number[]> = { 'exactly once': [], 'at least once': [] }
   const p99s = await alternate(
     options.rounds,
-    contenders('p99 ms', async (delivery) => {
+    contenders(', p99', async (delivery) => {
       const printed = await figuresOf(join(import.meta.dirname, 'delivery-round.ts'), brokers, nodeArgs[delivery])
       const [p50, p99] = printed.slice(-2)
       p50s[delivery].push(p50!)
@@ -69,12 +69,12 @@ async function drained(
     )
   // Not counted: a broker's first transactions are its slowest.
   for (const delivery of deliveries) await drain(delivery)
-  const measured = await alternate(rounds, contenders('events/s', drain))
+  const measured = await alternate(rounds, contenders('', drain))
   return { figures: measured, ...counts }
 }
 
-function contenders(measure: string, run: (delivery: Delivery) => Promise<number>): readonly Contender[] {
-  return deliveries.map((delivery) => ({ name: `${delivery}, ${measure}`, run: () => run(delivery) }))
+function contenders(what: string, run: (delivery: Delivery) => Promise<number>): readonly Contender[] {
+  return deliveries.map((delivery) => ({ name: `${delivery}${what}`, run: () => run(delivery) }))
 }
 
 /** Round by round, so that what moves the machine between rounds moves neither. */
