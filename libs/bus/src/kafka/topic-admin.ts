@@ -9,6 +9,8 @@ const defaultMaxBatchBytes = 1_048_588
 
 /** How often a request is made while the broker is away: 50 ms to 1 s apart, 4 s in all. */
 const attempts = 8
+/** The same for a topic that was just made: an overloaded broker has been seen to take more than 4 s to know it, and a process would end for that; 25 s in all. */
+const attemptsWhenMade = 30
 
 export class KafkaTopicAdmin implements TopicAdmin {
   readonly #admin: Admin
@@ -89,7 +91,7 @@ export class KafkaTopicAdmin implements TopicAdmin {
       } catch (error) {
         const unknown = protocolType(error) === 'UNKNOWN_TOPIC_OR_PARTITION'
         if (unknown && !created) throw new MeshError('NOT_FOUND', `${what}: the topic does not exist`, { cause: error, field: 'topic' })
-        if ((!unknown && !isBrokerAway(error)) || attempt === attempts) throw kafkaError(error, what)
+        if ((!unknown && !isBrokerAway(error)) || attempt === (unknown ? attemptsWhenMade : attempts)) throw kafkaError(error, what)
         await pause(backoffMs(attempt, 1000), new AbortController().signal)
       }
     }
