@@ -22,7 +22,7 @@ import { bindBidiStream, bindServerStream, bindUnary, type Binding, type RpcHand
 export interface GrpcService {
   readonly definition: ServiceDefinition
   readonly implementation: Readonly<Record<string, RpcHandler>>
-  /** For unary methods, by name: bounds what the server takes on. A call has its place until its stream is closed. */
+  /** For methods whose client sends one request, by name: bounds what the server takes on. A call has its place until its stream is closed. */
   readonly admissions?: Readonly<Record<string, Admission>>
 }
 

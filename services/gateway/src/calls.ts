@@ -51,6 +51,7 @@ export class Calls implements Admission {
   #inFlight = 0
   #rowsInFlight = 0
   #bytesInFlight = 0
+  #bytesPublishing = 0
 
   /** @param refused is told of each call that there was no room for */
   constructor(catalog: Catalog, bus: Bus, limits: CallLimits, refused: (reason: Refusal) => void) {
@@ -92,7 +93,14 @@ export class Calls implements Admission {
       this.#refused('calls')
       return undefined
     }
-    this.#inFlight++
+    return this.#place(1)
+  }
+
+  /** For what is no call: bounds the bytes of its request with those of the calls. */
+  readonly requestBytes: Admission = { admit: () => this.#place(0) }
+
+  #place(calls: number): Place {
+    this.#inFlight += calls
     let held = true
     let heldBytes = 0
     return {
@@ -102,7 +110,7 @@ export class Calls implements Admission {
         return room
       },
       release: () => {
-        if (held) this.#inFlight--
+        if (held) this.#inFlight -= calls
         this.#bytesInFlight -= heldBytes
         heldBytes = 0
         held = false
@@ -160,14 +168,31 @@ export class Calls implements Admission {
     this.#assertCount(events.length)
     if (events.length === 0) return []
     const keys = events.map((event) => reader.keyOf(topic, event.value) ?? event.key ?? noKey)
+    const values = bytesColumn(events.map((event) => event.value))
     return this.#limited(events.length, () =>
-      this.#bus.publish(topic, {
-        count: events.length,
-        ...(keys.some((key) => key.length > 0) ? { keys: bytesColumn(keys) } : {}),
-        values: bytesColumn(events.map((event) => event.value)),
-        headers: events.map((event) => ({ ...traceHeaders, ...event.headers })),
-      }),
+      this.#publishing(values.bytes.length, () =>
+        this.#bus.publish(topic, {
+          count: events.length,
+          ...(keys.some((key) => key.length > 0) ? { keys: bytesColumn(keys) } : {}),
+          values,
+          headers: events.map((event) => ({ ...traceHeaders, ...event.headers })),
+        }),
+      ),
     )
+  }
+
+  /** Bounds what is on its way to the bus by itself: a caller that hangs up leaves its events there, and gives its place back. */
+  async #publishing<T>(bytes: number, run: () => Promise<T>): Promise<T> {
+    if (this.#bytesPublishing > 0 && this.#bytesPublishing + bytes > this.#limits.maxBytesInFlight) {
+      this.#refused('bytes')
+      throw new MeshError('RESOURCE_EXHAUSTED', `${this.#bytesPublishing} bytes are being published already: send fewer, or later`)
+    }
+    this.#bytesPublishing += bytes
+    try {
+      return await run()
+    } finally {
+      this.#bytesPublishing -= bytes
+    }
   }
 
   #assertCount(count: number): void {

@@ -42,7 +42,7 @@ export function predictionService({ calls, subscriptions }: PredictionServiceOpt
   return {
     definition: PredictionService,
     implementation: { predict: unaryHandler(predict), publish: unaryHandler(publish), subscribe: serverStreamHandler(subscribe) },
-    admissions: { predict: calls, publish: calls },
+    admissions: { predict: calls, publish: calls, subscribe: calls.requestBytes },
   }
 }
 

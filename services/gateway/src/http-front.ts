@@ -27,7 +27,7 @@ export function httpFront({ calls, requestTimeoutMs }: HttpFrontOptions): Server
   const refused = (request: IncomingMessage, response: ServerResponse, bytes: number, answer: readonly string[]): boolean => {
     if (request.method !== 'POST' || !callPath.test(request.url!) || !calls.refuses(bytes)) return false
     // What comes of its body is read and thrown away by Node.js, so that the connection can go on.
-    response.writeHead(429, answer as string[]).end(body)
+    response.writeHead(429, answer as string[]).end(body, 'latin1')
     return true
   }
   return (handle: RequestListener): Server => {

@@ -106,16 +106,41 @@ it('bounds the bytes of the requests in flight, whichever protocol brings them',
   const event = JSON.stringify({ event: { amount: 1, note: 'x'.repeat(100_000) } })
   expect((await post(started.url + path, event)).status).toBe(429)
   expect(await grpc(100_000)).toBe('RESOURCE_EXHAUSTED')
+  const subscription = channel.serverStream(predictionV1.PredictionService.subscribe, { topic: 'x'.repeat(100_000), start: undefined })
+  await expect(subscription.next()).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' })
   const unsaid = openSocket(started)
   unsaid.socket.write(head('transfer-encoding: chunked') + 'a\r\n')
   await until(() => unsaid.read().startsWith('HTTP/1.1 429'))
   expect((await post(started.url + path, '{"event":{"amount":1}}')).status).toBe(200)
-  expect(await started.metric('spillway_gateway_refused_calls_total{reason="bytes"}')).toBe(3)
+  expect(await started.metric('spillway_gateway_refused_calls_total{reason="bytes"}')).toBe(4)
   slow.socket.destroy()
   unsaid.socket.destroy()
   await until(async () => (await started.metric('spillway_gateway_bytes_in_flight')) === 0)
   // One that is larger than all that is allowed goes alone.
   expect((await post(started.url + path, JSON.stringify({ event: { amount: 1, note: 'x'.repeat(2 * mib) } }))).status).toBe(200)
+})
+
+it('bounds what callers that hung up have left to be published', async () => {
+  const { bus } = await startGateway()
+  const durable = Promise.withResolvers<[]>()
+  const stalled = Object.assign(Object.create(bus) as typeof bus, { publish: () => durable.promise })
+  const started = await startGateway({ bus: stalled, maxBytesInFlight: mib })
+  const event = JSON.stringify({ customer: 1, note: 'x'.repeat(300_000) })
+  const publish = (signal: AbortSignal): Promise<number> => {
+    const headers = { 'content-type': 'application/json' }
+    const sent = fetch(`${started.url}/v1/topics/transactions/events`, { method: 'POST', body: event, headers, signal })
+    return sent.then(({ status }) => status).catch(() => 0)
+  }
+  for (let left = 1; left <= 3; left++) {
+    const caller = new AbortController()
+    const sent = publish(caller.signal)
+    await until(async () => (await started.metric('spillway_gateway_rows_in_flight')) === left)
+    caller.abort()
+    await sent
+    await until(async () => (await started.metric('spillway_gateway_bytes_in_flight')) === 0)
+  }
+  expect(await publish(new AbortController().signal)).toBe(429)
+  durable.resolve([])
 })
 
 it('holds no more than that while a hundred clients send large bodies at once', async () => {
