@@ -68,19 +68,25 @@ export function encodeDeadLetters(topic: string, segment: string, failures: read
   const keys: string[] = []
   const values: Uint8Array[] = []
   const headers: RecordHeaders[] = []
-  for (const { stage, batch, errors } of failures) {
-    for (let row = 0; row < batch.rowCount; row++) {
-      const letter = deadLetter(batch, row, deadLetterHeaders(segment, stage, batch, row, errors[row]!), context)
-      keys.push(letter.key)
-      values.push(letter.value)
-      headers.push(letter.headers)
-    }
+  for (const { failed, row } of inOrder(failures)) {
+    const { stage, batch, errors } = failed
+    const letter = deadLetter(batch, row, deadLetterHeaders(segment, stage, batch, row, errors[row]!), context)
+    keys.push(letter.key)
+    values.push(letter.value)
+    headers.push(letter.headers)
   }
   return {
     topic,
     partition: context.partition,
     records: { count: values.length, keys: textColumn(keys), values: bytesColumn(values), headers },
   }
+}
+
+/** As their events were read, whichever failed first: letters are given back in the order in which they lie, and a history is to get them in that of the events. */
+function inOrder(failures: readonly FailedRows[]): readonly { readonly failed: FailedRows; readonly row: number }[] {
+  const rows = failures.flatMap((failed) => Array.from({ length: failed.batch.rowCount }, (_, row) => ({ failed, row })))
+  const offsetOf = ({ failed, row }: (typeof rows)[number]): bigint => failed.batch.meta.offsets[row]!
+  return rows.sort((a, b) => (offsetOf(a) < offsetOf(b) ? -1 : offsetOf(a) > offsetOf(b) ? 1 : 0))
 }
 
 /** A letter that fits a record, whatever came in: one that did not would stop its partition for ever. */
