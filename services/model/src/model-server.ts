@@ -39,7 +39,7 @@ export class ModelServer implements Component {
     const { models, host, grpcPort, telemetry, identity = defaultIdentity, maxRequestBytes = defaultMaxRequestBytes } = options
     this.#options = options
     const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes })
-    oipRoutes(app, models, identity)
+    oipRoutes(app, models, identity, telemetry.logger)
     this.#http = new HttpListener(app)
     this.#grpc = new GrpcServer({
       host,

@@ -1,9 +1,101 @@
-import type { Models, ServerIdentity } from '@spillway/serving'
-import type { FastifyInstance } from 'fastify'
+import { type Code, MeshError } from '@spillway/core'
+import {
+  configJson,
+  configMessage,
+  extensions,
+  modelMetadata,
+  type Models,
+  type ServerIdentity,
+  statisticsJson,
+  statisticsOf,
+  useModel,
+  versionChoice,
+} from '@spillway/serving'
+import type { Telemetry } from '@spillway/telemetry'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
+import { errorHandler, HttpError } from './http-errors.ts'
+import { inferHandler } from './oip-infer.ts'
+import { repositoryRoutes } from './oip-repository.ts'
 
-/** The Open Inference Protocol v2 over HTTP, below `/v2`. */
-export function oipRoutes(app: FastifyInstance, models: Models, identity: ServerIdentity): void {
-  app.get('/v2', (_request, reply) => reply.send({ ...identity, extensions: [] }))
-  app.get('/v2/health/live', (_request, reply) => reply.send())
-  app.get('/v2/health/ready', (_request, reply) => reply.code(models.ready ? 200 : 400).send())
+/** As Triton answers: a request whose time in the queue was over, and one that found it full, may come again. */
+const statuses: Partial<Readonly<Record<Code, number>>> = { RESOURCE_EXHAUSTED: 503, DEADLINE_EXCEEDED: 503 }
+
+export type ModelPath = { readonly model: string; readonly version?: string }
+
+export type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
+
+/** Adds a route, and 405 for the other methods of its path. */
+export type AddRoute = (method: 'GET' | 'POST', path: string, handler: Handler) => void
+
+/** The Open Inference Protocol v2 over HTTP, below `/v2`, with Triton's extensions; what is not served of them is 501. */
+export function oipRoutes(app: FastifyInstance, models: Models, identity: ServerIdentity, logger: Telemetry['logger']): void {
+  void app.register((scope, _options, done) => {
+    scope.setErrorHandler(errorHandler(logger, statuses))
+    const add = addTo(scope)
+    serverRoutes(add, models, identity)
+    modelRoutes(add, models)
+    repositoryRoutes(add, models)
+    notServed(scope)
+    done()
+  })
+}
+
+function addTo(scope: FastifyInstance): AddRoute {
+  return (method, url, handler) => {
+    scope.route({ method, url, handler })
+    const others: HTTPMethods[] = method === 'GET' ? ['POST', 'PUT', 'PATCH', 'DELETE'] : ['GET', 'PUT', 'PATCH', 'DELETE']
+    scope.route({
+      method: others,
+      url,
+      handler: (request, reply) => {
+        reply.header('allow', method)
+        throw new HttpError(405, `Method Not Allowed: ${request.method} ${request.url}: expected ${method}`)
+      },
+    })
+  }
+}
+
+function serverRoutes(add: AddRoute, models: Models, identity: ServerIdentity): void {
+  add('GET', '/v2', (_request, reply) => reply.send({ name: identity.name, version: identity.version, extensions }))
+  add('GET', '/v2/health/live', (_request, reply) => reply.send())
+  add('GET', '/v2/health/ready', (_request, reply) => reply.code(models.ready ? 200 : 400).send())
+}
+
+function modelRoutes(add: AddRoute, models: Models): void {
+  add('GET', '/v2/models/stats', (_request, reply) => reply.send(statisticsJson(statisticsOf(models, '', ''))))
+  const infer = inferHandler(models)
+  for (const path of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
+    add('GET', path, async (request, reply) => {
+      const { model, version = '' } = request.params as ModelPath
+      return reply.send(await modelMetadata(models, model, version))
+    })
+    add('GET', `${path}/ready`, (request, reply) => {
+      const { model, version = '' } = request.params as ModelPath
+      return reply.code(models.isReady(model, versionChoice(version)) ? 200 : 400).send()
+    })
+    add('GET', `${path}/config`, async (request, reply) => {
+      const { model, version = '' } = request.params as ModelPath
+      return reply.send(configJson(await useModel(models, model, version, configMessage)))
+    })
+    add('GET', `${path}/stats`, (request, reply) => {
+      const { model, version = '' } = request.params as ModelPath
+      return reply.send(statisticsJson(statisticsOf(models, model, version)))
+    })
+    add('POST', `${path}/infer`, infer)
+  }
+}
+
+/** Extensions of Triton's that this server has no part for. */
+function notServed(scope: FastifyInstance): void {
+  const refuse = (extension: string, path: string): void => {
+    scope.all(path, () => {
+      throw new MeshError('UNIMPLEMENTED', `the ${extension} extension is not supported by this server`)
+    })
+  }
+  for (const kind of ['systemsharedmemory', 'cudasharedmemory']) refuse('shared memory', `/v2/${kind}/*`)
+  refuse('trace', '/v2/trace/setting')
+  refuse('trace', '/v2/models/:model/trace/setting')
+  refuse('logging', '/v2/logging')
+  for (const path of ['/v2/models/:model', '/v2/models/:model/versions/:version'])
+    for (const call of ['generate', 'generate_stream']) refuse('generate', `${path}/${call}`)
 }

@@ -1,21 +1,27 @@
-import { MeshError, type Tensor } from '@spillway/core'
-import { fromRawTensors, type inference, reservedPrefix, toRawTensors } from '@spillway/wire'
-import type { ModelSignature, Tensors } from '../backend.ts'
+import type { Tensor } from '@spillway/core'
+import { fromRawTensors, type inference, type ParameterValue, type RequestedOutput, reservedPrefix, toRawTensors } from '@spillway/wire'
+import type { Tensors } from '../backend.ts'
+import type { InferAnswer, InferExchange } from './infer-exchange.ts'
+import type { Parameters } from './request-parameters.ts'
+
+const none: Parameters = new Map()
 
 /**
- * The inputs of a ModelInferRequest, each of them one of the signature's. Tensors with reserved names are metadata of a frame, and left
- * undecoded. Datatypes, shapes and counts are checked where the rows enter the model's queue.
- * @throws MeshError INVALID_ARGUMENT naming the tensor, and what was expected.
+ * A ModelInferRequest, decoded. Tensors with reserved names are metadata of a frame, and left undecoded. Names, datatypes and shapes are checked against the
+ * model where the request is run. @throws MeshError INVALID_ARGUMENT naming the tensor, and what was expected.
  */
-export function readInputs(request: inference.ModelInferRequest, { inputs }: ModelSignature): { inputs: Tensors; rowCount: number } {
-  const decoded = decodeInputs(request)
-  for (const name of decoded.keys()) {
-    if (inputs.has(name)) continue
-    throw invalid(name, `unexpected input "${name}" for model "${request.modelName}": its inputs are ${list(inputs.keys())}`)
+export function readRequest(request: inference.ModelInferRequest): InferExchange {
+  const { outputs } = request
+  return {
+    model: request.modelName,
+    version: request.modelVersion,
+    parameters: parametersOf(request.parameters),
+    inputs: decodeInputs(request),
+    outputs: outputs.length === 0 ? noOutputs : outputs.map(({ name, parameters }) => ({ name, parameters: parametersOf(parameters) })),
   }
-  const [first] = decoded.values() as Iterable<Tensor> as [Tensor | undefined]
-  return { inputs: decoded, rowCount: first?.shape[0] ?? 0 }
 }
+
+const noOutputs: readonly RequestedOutput[] = []
 
 function decodeInputs({ inputs, rawInputContents }: inference.ModelInferRequest): Tensors {
   // A raw content goes with each tensor or with none: a mismatch is left whole for the codec to refuse.
@@ -26,25 +32,17 @@ function decodeInputs({ inputs, rawInputContents }: inference.ModelInferRequest)
   return fromRawTensors(inputs.filter(own), rawInputContents.filter(own))
 }
 
-/** The answer, with the outputs that were asked for, in that order; all where none is named. Data is always raw. */
-export function inferResponse(request: inference.ModelInferRequest, version: string, outputs: Tensors): inference.ModelInferResponse {
-  const asked = request.outputs.length === 0 ? outputs : new Map(request.outputs.map(({ name }) => [name, outputs.get(name)!]))
-  const { tensors, raw } = toRawTensors(asked)
-  return { modelName: request.modelName, modelVersion: version, id: request.id, parameters: {}, outputs: tensors, rawOutputContents: raw }
-}
-
-/** @throws MeshError INVALID_ARGUMENT where an output is asked for that the model has not. */
-export function checkRequestedOutputs(request: inference.ModelInferRequest, { outputs }: ModelSignature): void {
-  for (const { name } of request.outputs) {
-    if (!outputs.has(name))
-      throw invalid(name, `unexpected output "${name}" for model "${request.modelName}": its outputs are ${list(outputs.keys())}`)
+function parametersOf(parameters: Readonly<Record<string, inference.InferParameter>>): Parameters {
+  let values: Map<string, ParameterValue> | undefined
+  for (const name in parameters) {
+    const choice = parameters[name]!.parameterChoice
+    if (choice !== undefined) (values ??= new Map()).set(name, choice.value)
   }
+  return values ?? none
 }
 
-function list(names: Iterable<string>): string {
-  return Array.from(names, (name) => `"${name}"`).join(', ')
-}
-
-function invalid(field: string, message: string): MeshError {
-  return new MeshError('INVALID_ARGUMENT', message, { field })
+/** The answer to the caller. Data is always raw. */
+export function writeResponse(request: inference.ModelInferRequest, { version, outputs }: InferAnswer): inference.ModelInferResponse {
+  const { tensors, raw } = toRawTensors(outputs as Iterable<readonly [string, Tensor]>)
+  return { modelName: request.modelName, modelVersion: version, id: request.id, parameters: {}, outputs: tensors, rawOutputContents: raw }
 }

@@ -1,0 +1,90 @@
+import { MeshError, type Tensor } from '@spillway/core'
+import { inferExchange, type InferExchange, type Models, rawInput, useModel } from '@spillway/serving'
+import { type JsonOutput, type ParameterValue, readInferRequest, writeInferResponse } from '@spillway/wire'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { CallerSignals } from './caller-signal.ts'
+import { sendBody } from './content-encoding.ts'
+import { HttpError } from './http-errors.ts'
+import type { Handler, ModelPath } from './oip-routes.ts'
+
+/** Reading JSON holds up everything else: what is larger has to come as binary data. */
+const mostJsonBytes = 16 * 1024 * 1024
+
+/** The binary tensor data extension's: how much of the body is JSON. */
+const lengthHeader = 'inference-header-content-length'
+
+const empty = Buffer.alloc(0)
+
+interface Decoded extends InferExchange {
+  readonly id: string
+  /** Whether outputs are binary that say nothing of their own. */
+  readonly binaryOutputs: boolean
+}
+
+/** `POST …/infer`. */
+export function inferHandler(models: Models): Handler {
+  const signals = new CallerSignals()
+  return async (request: FastifyRequest, reply: FastifyReply) => {
+    const { model, version = '' } = request.params as ModelPath
+    const body = (request.body as Buffer | undefined) ?? empty
+    const header = request.headers[lengthHeader]
+    const decoded =
+      header === '0' ? await decodeRaw(models, model, version, body) : decodeJson(model, version, body, headerBytes(header, body))
+    const answer = await inferExchange(models, decoded, { deadlineMs: Infinity, signal: signals.of(request.raw.socket) })
+    const written = writeInferResponse({ id: decoded.id, model, version: answer.version, outputs: outputsOf(decoded, answer.outputs) })
+    if (written.headerBytes === undefined) reply.header('content-type', 'application/json')
+    else reply.header('content-type', 'application/octet-stream').header(lengthHeader, String(written.headerBytes))
+    if (request.headers['accept-encoding'] !== undefined) return sendBody(request, reply, written.bytes)
+    return reply.send(written.bytes)
+  }
+}
+
+function headerBytes(header: string | string[] | undefined, body: Buffer): number {
+  if (header === undefined) return body.length
+  const length = typeof header === 'string' && /^\d{1,15}$/.test(header) ? Number(header) : undefined
+  if (length === undefined)
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      `Inference-Header-Content-Length is "${String(header).slice(0, 64)}": expected a count of bytes`,
+    )
+  if (length > body.length)
+    throw new MeshError('INVALID_ARGUMENT', `Inference-Header-Content-Length is ${length}, but the body has ${body.length} bytes`)
+  return length
+}
+
+function decodeJson(model: string, version: string, body: Buffer, jsonBytes: number): Decoded {
+  if (jsonBytes > mostJsonBytes)
+    throw new HttpError(
+      413,
+      `the request has ${jsonBytes} bytes of JSON, and ${mostJsonBytes} is the limit: send its tensors as binary data`,
+    )
+  const request = readInferRequest(body.subarray(0, jsonBytes), body.subarray(jsonBytes))
+  const binaryOutputs = booleanParameter('binary_data_output', request.parameters) ?? false
+  return { model, version, id: request.id, parameters: request.parameters, inputs: request.inputs, outputs: request.outputs, binaryOutputs }
+}
+
+/** The whole body is the model's one input; what comes back is binary too. */
+async function decodeRaw(models: Models, model: string, version: string, body: Buffer): Promise<Decoded> {
+  const { chosen, inputs } = await useModel(models, model, version, (handle) => ({
+    chosen: handle.version,
+    inputs: new Map([rawInput(model, handle.signature, body)]),
+  }))
+  return { model, version: chosen, id: '', parameters: noParameters, inputs, outputs: [], binaryOutputs: true }
+}
+
+const noParameters: ReadonlyMap<string, ParameterValue> = new Map()
+
+function outputsOf({ outputs, binaryOutputs }: Decoded, answered: readonly (readonly [string, Tensor])[]): JsonOutput[] {
+  return answered.map(([name, tensor], index) => {
+    const parameters = outputs[index]?.parameters
+    const own = parameters === undefined || parameters.size === 0 ? undefined : booleanParameter('binary_data', parameters)
+    return { name, tensor, binary: own ?? binaryOutputs }
+  })
+}
+
+function booleanParameter(name: string, parameters: ReadonlyMap<string, ParameterValue>): boolean | undefined {
+  const value = parameters.get(name)
+  if (value === undefined || typeof value === 'boolean') return value
+  const given = typeof value === 'string' ? `"${value}"` : value
+  throw new MeshError('INVALID_ARGUMENT', `parameter "${name}" is ${given}: expected true or false`, { field: name })
+}
