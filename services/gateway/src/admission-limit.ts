@@ -1,4 +1,6 @@
 const decrease = 0.7
+/** Fewer are late for other reasons, as when the machine stands still; and calls come in groups, of which the rest would be refused for nothing. */
+const fewest = 16
 /** Share of late answers among the last (by exponential weight) that is taken for too many calls at once, and not for a slow one now and then. */
 const tooManyLate = 0.25
 const weight = 1 / 32
@@ -7,9 +9,9 @@ const nearFailure = 0.15
 const caution = 32
 
 /**
- * How many calls may be in flight: at most `max`, and fewer while what is admitted is answered too late, since it waits behind more than can be served in
- * its time. Down by three tenths where too many are late, once for all that were admitted before; up by one where as many as are allowed
- * were answered in time (additive increase, multiplicative decrease: Chiu and Jain 1989), slowly around where it failed last (as CUBIC, RFC 9438).
+ * How many calls may be in flight: at most `max`, and fewer, down to 16, while what is admitted is answered too late, since it waits behind more than can be
+ * served in its time. Down by three tenths where too many are late, once for all that were admitted before; up by one where as many as are
+ * allowed were answered in time (additive increase, multiplicative decrease: Chiu and Jain 1989), slowly around where it failed last (as CUBIC, RFC 9438).
  */
 export class AdmissionLimit {
   readonly #max: number
@@ -45,7 +47,7 @@ export class AdmissionLimit {
     this.#lateAmong = Math.max(this.#lateAmong, began.inFlight)
     if (this.#lateShare <= tooManyLate) return
     this.#failedAt = Math.min(this.#limit, this.#lateAmong)
-    this.#limit = Math.max(1, decrease * this.#failedAt)
+    this.#limit = Math.max(Math.min(fewest, this.#max), decrease * this.#failedAt)
     this.#loweredMs = nowMs
     this.#lateShare = 0
     this.#lateAmong = 0

@@ -41,11 +41,15 @@ it('rises by about one where as many as are allowed were answered in time, slowl
   expect(limit.value).toBe(30)
 })
 
-it('never falls below one, and comes back from there', () => {
+it('never falls below 16 or what is allowed, and comes back from there', () => {
+  const small = new AdmissionLimit(3)
   const limit = new AdmissionLimit(1000)
-  for (let i = 0; i < 100; i++) fail(limit, i)
-  expect(limit.value).toBe(1)
-  for (let i = 0; i < 10_000; i++) limit.inTime(limit.value)
+  for (let i = 0; i < 100; i++) {
+    fail(limit, i)
+    fail(small, i)
+  }
+  expect([limit.value, small.value]).toEqual([16, 3])
+  for (let i = 0; i < 20_000; i++) limit.inTime(limit.value)
   expect(limit.value).toBeGreaterThan(100)
 })
 
