@@ -1,22 +1,13 @@
 import type { Component } from '@spillway/core'
-import { type BatcherOptions, ModelManager, type ServerIdentity } from '@spillway/serving'
-import type { Telemetry } from '@spillway/telemetry'
+import { ModelManager, type ModelManagerOptions, type ServerIdentity } from '@spillway/serving'
 import { ModelServer } from './model-server.ts'
 
-export interface ModelServiceOptions {
-  /** Folder with `<model>/<version>/model.onnx`. */
-  readonly repository: string
-  /** Which models to serve; all in the repository where absent. */
-  readonly models?: readonly string[]
+export interface ModelServiceOptions extends ModelManagerOptions {
   readonly host: string
   /** REST, metrics and health; 0 picks a free one. */
   readonly httpPort: number
   /** Open Inference Protocol v2, health and reflection; 0 picks a free one. */
   readonly grpcPort: number
-  readonly telemetry: Telemetry
-  /** Worker threads of each model that is not run inline; default: one for every two cores. */
-  readonly workers?: number
-  readonly batching?: BatcherOptions
   /** What the metadata calls the server; default `spillway`. */
   readonly identity?: ServerIdentity
   /** Cancels the start. */
@@ -34,14 +25,8 @@ export interface ModelService extends Component {
  * @throws MeshError naming the address that is taken, or the model's path and what was expected; nothing is left running then.
  */
 export async function startModelService(options: ModelServiceOptions): Promise<ModelService> {
-  const { host, httpPort, grpcPort, telemetry, signal, repository, models, workers, batching, identity } = options
-  const manager = new ModelManager({
-    repository,
-    telemetry,
-    ...(models === undefined ? {} : { models }),
-    ...(workers === undefined ? {} : { workers }),
-    ...(batching === undefined ? {} : { batching }),
-  })
+  const { host, httpPort, grpcPort, telemetry, signal, identity } = options
+  const manager = new ModelManager(options)
   const server = new ModelServer({ models: manager, host, httpPort, grpcPort, telemetry, ...(identity && { identity }) })
   // Calls first, since they need the models.
   const drain = async (): Promise<void> => {

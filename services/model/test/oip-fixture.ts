@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Datatype } from '@spillway/core'
+import type { ModelConfig, ServerIdentity } from '@spillway/serving'
 import { createTelemetry } from '@spillway/telemetry'
 import { logisticModel, onnxModel, type ValueSpec, writeModel } from '../../../libs/serving/test/onnx-builder.ts'
 import { type ModelService, startModelService } from '../src/mod.ts'
@@ -41,11 +42,31 @@ function echo(datatype: Datatype, shape: ValueSpec['shape']): Uint8Array {
   })
 }
 
+export interface OipFixtureOptions {
+  readonly identity?: ServerIdentity
+  /** Whether models are loaded and unloaded by requests; all are at the start. */
+  readonly explicit?: boolean
+}
+
+/** Enough of a config for what the tests upload. */
+function parseConfigJson(json: string, model: string): ModelConfig {
+  const { max_batch_size: maxBatchSize } = JSON.parse(json) as { max_batch_size: number | string }
+  return {
+    name: model,
+    backend: 'onnxruntime',
+    platform: 'onnxruntime_onnx',
+    maxBatchSize: Number(maxBatchSize),
+    versionPolicy: { kind: 'latest', count: 1 },
+    warmup: [],
+    parameters: new Map(),
+  }
+}
+
 /**
  * A started service: `logistic` (versions 1 and 2, FP32 `features` [rows, 3] to `score` [rows, 1]), the echoes, `pair` (`a` FP32 [rows, 2] to `b`, `n` INT64
  * [rows] to `m`), `ragged` (FP32 `x` [rows, any]), `word` (BYTES `x` [rows, 1]), `whole` (FP32 `x` [3], not batched), `classes` (FP32 `x` [rows, 4]).
  */
-export async function startOipFixture(): Promise<OipFixture> {
+export async function startOipFixture({ identity, explicit = false }: OipFixtureOptions = {}): Promise<OipFixture> {
   const repository = await mkdtemp(join(tmpdir(), 'spillway-oip-'))
   await writeModel(repository, 'logistic', 1, logisticModel([1, 2, 3], 0))
   await writeModel(repository, 'logistic', 2, logisticModel([1, -2, 0.5], 0.25))
@@ -71,7 +92,16 @@ export async function startOipFixture(): Promise<OipFixture> {
   await writeModel(repository, 'pair', 1, pair)
   const telemetry = createTelemetry({ service: 'oip-test', logLevel: 'silent', otlp: false })
   const { signal } = new AbortController()
-  const service = await startModelService({ repository, host: '127.0.0.1', httpPort: 0, grpcPort: 0, telemetry, signal })
+  const service = await startModelService({
+    repository,
+    host: '127.0.0.1',
+    httpPort: 0,
+    grpcPort: 0,
+    telemetry,
+    signal,
+    ...(identity && { identity }),
+    ...(explicit && { mode: 'explicit', loadModels: ['*'], parseConfigJson }),
+  })
   return {
     service,
     http: `http://127.0.0.1:${service.httpPort}`,
