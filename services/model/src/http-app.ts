@@ -12,6 +12,9 @@ export interface HttpAppOptions extends OperationsOptions {
 
 const longestName = 512
 
+/** Where TensorFlow Serving is scraped by default. */
+const tensorflowMetrics = '/monitoring/prometheus/metrics'
+
 /** How long a client may take to send a request. */
 const requestTimeoutMs = 60_000
 
@@ -28,7 +31,7 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
     routerOptions: { maxParamLength: longestName, ignoreTrailingSlash: true },
-    rewriteUrl: ({ url = '/' }) => (url.startsWith('/V') ? `/v${url.slice(2)}` : url),
+    rewriteUrl: ({ url = '/' }) => (url.startsWith('/V') ? `/v${url.slice(2)}` : url === tensorflowMetrics ? '/metrics' : url),
     frameworkErrors: onError,
     clientErrorHandler: refuseMalformed,
   })

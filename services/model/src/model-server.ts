@@ -4,6 +4,7 @@ import { defaultIdentity, inferenceService, type Models, type ServerIdentity } f
 import { HttpListener, type Telemetry } from '@spillway/telemetry'
 import { createHttpApp } from './http-app.ts'
 import { oipRoutes } from './oip-routes.ts'
+import { tensorflowRoutes } from './tensorflow-routes.ts'
 
 /** As Triton's default for HTTP. */
 const defaultMaxRequestBytes = 64 * 1024 * 1024
@@ -40,6 +41,7 @@ export class ModelServer implements Component {
     this.#options = options
     const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes })
     oipRoutes(app, models, identity, telemetry.logger)
+    tensorflowRoutes(app, models)
     this.#http = new HttpListener(app)
     this.#grpc = new GrpcServer({
       host,

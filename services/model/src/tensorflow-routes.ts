@@ -1,0 +1,101 @@
+import { MeshError } from '@spillway/core'
+import type { ModelHandle, Models, VersionChoice } from '@spillway/serving'
+import { decodeExamples, decodePredict, encodeClassification, encodePrediction, encodeRegression } from '@spillway/wire'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { CallerSignals } from './caller-signal.ts'
+import { sendBody } from './content-encoding.ts'
+import { parsePredictionPath, parseStatusPath, type PredictionPath, type PredictionVerb, type StatusPath } from './tensorflow-path.ts'
+import { metadataText, pretty, statusText, unknownLabel } from './tensorflow-status.ts'
+
+const json = 'application/json'
+const noBody = new Uint8Array(0)
+
+/**
+ * TensorFlow Serving's REST API (tensorflow.org/tfx/serving/api_rest) below `/v1`: model status and metadata, predict, classify and regress. KServe's V1
+ * protocol has the same paths (and the list `GET /v1/models`), Vertex AI the same bodies. Paths are taken in any case; one that is none of these is
+ * 400 `Malformed request`, as every refusal `{"error": "…"}`.
+ */
+export function tensorflowRoutes(app: FastifyInstance, models: Models): void {
+  const signals = new CallerSignals()
+  app.all('/v1/*', async (request, reply) => {
+    const path = request.originalUrl.split('?', 1)[0]!
+    if (request.method === 'POST') {
+      const asked = parsePredictionPath(path)
+      if (asked !== undefined) return predict(models, asked, request, reply, signals.of(request.raw.socket))
+    }
+    const asked = request.method === 'GET' ? parseStatusPath(path) : undefined
+    if (asked === undefined) throw new MeshError('INVALID_ARGUMENT', `Malformed request: ${request.method} ${path}`)
+    const text = await described(models, asked)
+    return reply.type(json).send(text)
+  })
+}
+
+async function described(models: Models, { model, choice = {}, metadata }: StatusPath): Promise<string> {
+  if (model === undefined) return pretty({ models: models.names() })
+  if (!metadata) return statusText(models, model, choice)
+  const handle = await acquired(models, model, choice)
+  try {
+    return metadataText(handle)
+  } finally {
+    handle.release()
+  }
+}
+
+async function predict(
+  models: Models,
+  { model, choice, verb }: PredictionPath,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  signal: AbortSignal,
+): Promise<FastifyReply> {
+  const found = acquired(models, model, choice)
+  const handle = found instanceof Promise ? await found : found
+  let answer: Uint8Array
+  try {
+    answer = await answers[verb](handle, (request.body as Uint8Array | undefined) ?? noBody, signal)
+  } finally {
+    handle.release()
+  }
+  reply.header('content-type', json)
+  if (request.headers['accept-encoding'] === undefined) return reply.send(answer)
+  await sendBody(request, reply, answer)
+  return reply
+}
+
+type Answer = (handle: ModelHandle, body: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>
+
+const answers: Readonly<Record<PredictionVerb, Answer>> = {
+  predict: async (handle, body, signal) => {
+    const { layout, inputs, rowCount } = decodePredict(body, handle.signature)
+    return encodePrediction(await handle.infer(inputs, rowCount, { deadlineMs: Infinity, signal }), layout)
+  },
+  classify: async (handle, body, signal) => {
+    const { inputs, rowCount } = decodeExamples(body, handle.signature)
+    return encodeClassification(await handle.infer(inputs, rowCount, { deadlineMs: Infinity, signal }), handle.classLabels)
+  },
+  regress: async (handle, body, signal) => {
+    const { inputs, rowCount } = decodeExamples(body, handle.signature)
+    return encodeRegression(await handle.infer(inputs, rowCount, { deadlineMs: Infinity, signal }))
+  },
+}
+
+/** As `Models.acquire`, refused in TensorFlow Serving's words. */
+function acquired(models: Models, model: string, choice: VersionChoice): ModelHandle | Promise<ModelHandle> {
+  const refused = (thrown: unknown): never => {
+    throw refusal(models, model, choice, MeshError.from(thrown))
+  }
+  try {
+    const found = models.acquire(model, choice)
+    return found instanceof Promise ? found.catch(refused) : found
+  } catch (thrown) {
+    return refused(thrown)
+  }
+}
+
+function refusal(models: Models, model: string, { version, label }: VersionChoice, error: MeshError): MeshError {
+  if (label !== undefined && (error.code === 'FAILED_PRECONDITION' || error.code === 'NOT_FOUND')) return unknownLabel(label)
+  // A model that is not loaded is one that there is not, but while the process starts or stops: then another try may find it.
+  if (error.code !== 'NOT_FOUND' && !(error.code === 'UNAVAILABLE' && models.ready)) return error
+  const which = version === undefined ? `Latest(${model})` : `Specific(${model}, ${version})`
+  return new MeshError('NOT_FOUND', `Servable not found for request: ${which}`, { cause: error })
+}
