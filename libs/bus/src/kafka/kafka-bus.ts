@@ -21,6 +21,7 @@ import { bridgeLogger, type KafkaLogger } from './kafka-logger.ts'
 import { KafkaProcessor } from './kafka-processor.ts'
 import { openCluster, type OpenCluster, repairRequestQueue } from './kafkajs-cluster.ts'
 import { Publisher } from './publisher.ts'
+import { openSocket } from './socket.ts'
 import { subscribe } from './subscriber.ts'
 import { KafkaTopicAdmin } from './topic-admin.ts'
 import { TopicLimits } from './topic-limits.ts'
@@ -72,6 +73,7 @@ export class KafkaBus implements Bus {
       // kafkajs's default of 300 ms is also how long it waits for a coordinator that asks it to come again.
       retry: { initialRetryTime: 20, maxRetryTime: 500, retries: 3 },
       connectionTimeout: 3000,
+      socketFactory: openSocket,
       logLevel: kafkajs.logLevel.INFO,
       logCreator: bridgeLogger(options.logger),
     })
