@@ -23,6 +23,15 @@ export interface Backend extends Component {
   readonly concurrency: number
   /** All inputs of the signature, with the same count of rows. @throws MeshError */
   run(inputs: Tensors, signal: AbortSignal): Promise<Tensors>
+  /** As `run`, of the rows of several requests one after the other: for a backend that puts them together better than its caller. */
+  runParts?(parts: readonly Tensors[], signal: AbortSignal): Promise<PartsRun>
+}
+
+/** Outputs of all rows, and of the time that the run took what went into putting inputs together and getting outputs back. */
+export interface PartsRun {
+  readonly outputs: Tensors
+  readonly inputMs: number
+  readonly outputMs: number
 }
 
 /** What the cascade router and every protocol call: a model by name, in this process or behind OIP v2 gRPC. */

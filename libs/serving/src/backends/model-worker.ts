@@ -1,7 +1,7 @@
 import type { Worker } from 'node:worker_threads'
 import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import type { Tensors } from '../backend.ts'
+import type { PartsRun, Tensors } from '../backend.ts'
 import { copyRegion, regionBytes, writeRegion } from './shared-tensors.ts'
 import {
   closing,
@@ -25,13 +25,13 @@ const firstRestartMs = 100
 const longestRestartMs = 10_000
 const firstRegionBytes = 64 * 1024
 
-export interface WorkerReply {
-  readonly outputs: Tensors
+export interface WorkerReply extends PartsRun {
   /** The run alone, µs: the caller knows what the hop added. */
   readonly runUs: number
 }
 
 interface Call {
+  readonly inputMs: number
   readonly resolve: (reply: WorkerReply) => void
   readonly reject: (error: MeshError) => void
 }
@@ -97,14 +97,16 @@ export class ModelWorker {
 
   /** Only where `idle`. Runs the rows of all parts as one. @throws MeshError UNAVAILABLE where the thread dies meanwhile. */
   call(parts: readonly Tensors[]): Promise<WorkerReply> {
+    const startedMs = performance.now()
     const { words } = this.#control
     const columns = this.#description!.signature.inputs
     const bytes = regionBytes(columns, parts)
     Atomics.store(words, requestKind, bytes > this.#request.byteLength ? this.#mailRegions(bytes) : inRegion)
     writeRegion(this.#request, columns, parts)
     this.#state = 'busy'
+    const inputMs = performance.now() - startedMs
     return new Promise<WorkerReply>((resolve, reject) => {
-      this.#call = { resolve, reject }
+      this.#call = { inputMs, resolve, reject }
       const seen = Atomics.load(words, replyBell)
       ring(this.#control, requestBell)
       const waited = Atomics.waitAsync(words, replyBell, seen)
@@ -129,11 +131,12 @@ export class ModelWorker {
 
   #finish(): void {
     const { numbers } = this.#control
+    const startedMs = performance.now()
     const outputs = copyRegion(this.#reply, this.#description!.signature.outputs, numbers[replyBytesNumber]!)
     const call = this.#call
     this.#call = undefined
     this.#restartMs = firstRestartMs
-    call?.resolve({ outputs, runUs: numbers[runUsNumber]! })
+    call?.resolve({ outputs, inputMs: call.inputMs, outputMs: performance.now() - startedMs, runUs: numbers[runUsNumber]! })
     this.#becomeIdle()
   }
 

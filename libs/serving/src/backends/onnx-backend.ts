@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import type { Backend, ModelSignature, Tensors } from '../backend.ts'
+import type { Backend, ModelSignature, PartsRun, Tensors } from '../backend.ts'
 import { joinParts } from '../batching/batch-pieces.ts'
 import { OnnxSession, type OnnxSessionOptions } from './onnx-session.ts'
 import { elementsOf, measurePlacement, type Placement, rowElements } from './placement.ts'
@@ -114,21 +114,27 @@ export class OnnxBackend implements Backend {
     }
   }
 
-  run(inputs: Tensors, signal: AbortSignal): Promise<Tensors> {
-    return this.runParts([inputs], signal)
+  async run(inputs: Tensors, signal: AbortSignal): Promise<Tensors> {
+    return (await this.runParts([inputs], signal)).outputs
   }
 
-  async runParts(parts: readonly Tensors[], signal: AbortSignal): Promise<Tensors> {
+  async runParts(parts: readonly Tensors[], signal: AbortSignal): Promise<PartsRun> {
     if (signal.aborted) throw new MeshError('CANCELLED', 'the run was cancelled before it began', { cause: signal.reason })
-    if (this.#inline !== undefined && elementsOf(parts) <= this.#inlineElements)
-      return this.#inline.run(joinParts(parts, this.signature.inputs.keys()))
+    if (this.#inline !== undefined && elementsOf(parts) <= this.#inlineElements) return this.#runInline(this.#inline, parts)
     this.#inFlight++
     try {
-      return (await this.#pool.call(parts)).outputs
+      return await this.#pool.call(parts)
     } finally {
       this.#inFlight--
       if (this.#inFlight === 0) this.#whenIdle?.()
     }
+  }
+
+  #runInline(session: OnnxSession, parts: readonly Tensors[]): PartsRun {
+    const startedMs = performance.now()
+    const inputs = joinParts(parts, this.signature.inputs.keys())
+    const inputMs = performance.now() - startedMs
+    return { outputs: session.run(inputs), inputMs, outputMs: 0 }
   }
 
   /** Waits for the runs in flight, which ONNX Runtime cannot interrupt. */

@@ -1,5 +1,6 @@
 import { concatTensors, type MeshError, sliceTensor, type Tensor } from '@spillway/core'
 import type { Tensors } from '../backend.ts'
+import type { RequestSpan } from './request-span.ts'
 
 /** A request: settled once, when its last piece is there or its first fails. */
 export interface Pending {
@@ -9,14 +10,18 @@ export interface Pending {
   waitingRows: number
   waitingPieces: number
   settled: boolean
+  /** ms since the epoch. */
   readonly deadlineMs: number
-  /** By performance.now(), as all below; begun: when the first of its rows left the queue. */
+  /** By performance.now(), as all below: from when on it has waited longer than it may. */
+  readonly waitsUntilMs: number
   readonly arrivedMs: number
+  /** When the first of its rows left the queue. */
   begunMs: number | undefined
   /** Of the runs that its rows were in. */
   inputMs: number
   inferMs: number
   outputMs: number
+  readonly span: RequestSpan | undefined
   settle(error: MeshError | undefined): void
 }
 
@@ -28,15 +33,21 @@ export interface Piece {
   readonly rowCount: number
   /** Pieces are run together only where their rows have the same shape. */
   readonly shapeKey: string
-  readonly arrivedMs: number
 }
 
 export function rowsOf(batch: readonly Piece[]): number {
   return batch.reduce((rows, piece) => rows + piece.rowCount, 0)
 }
 
-export function mapTensors(tensors: Tensors, change: (tensor: Tensor) => Tensor): Tensors {
-  return new Map(Array.from(tensors, ([name, tensor]) => [name, change(tensor)]))
+function mapTensors(tensors: Tensors, change: (tensor: Tensor) => Tensor): Tensors {
+  const changed = new Map<string, Tensor>()
+  for (const [name, tensor] of tensors) changed.set(name, change(tensor))
+  return changed
+}
+
+/** Rows `start` (inclusive) to `end` (exclusive) of every tensor, sharing the data. */
+export function sliceRows(tensors: Tensors, start: number, end: number): Tensors {
+  return mapTensors(tensors, (tensor) => sliceTensor(tensor, start, end))
 }
 
 /** Each piece's rows of a run's outputs. */
@@ -46,15 +57,13 @@ export function split(batch: readonly Piece[], outputs: Tensors): readonly Tenso
   return batch.map(({ rowCount }) => {
     const from = start
     start += rowCount
-    return mapTensors(outputs, (tensor) => sliceTensor(tensor, from, from + rowCount))
+    return sliceRows(outputs, from, start)
   })
 }
 
 /** A request's outputs from those of its pieces. */
 export function joined(pieces: readonly Tensors[]): Tensors {
-  const [first] = pieces as [Tensors]
-  if (pieces.length === 1) return first
-  return new Map(Array.from(first.keys(), (name) => [name, concatTensors(pieces.map((piece) => piece.get(name)!))]))
+  return joinParts(pieces, pieces[0]!.keys())
 }
 
 /** The rows of all parts, one part after the other: they fit one signature and have the same row shapes. */

@@ -1,245 +1,209 @@
-import { type Clock, type Code, MeshError, sliceTensor, systemClock } from '@spillway/core'
-import type { Backend, Tensors } from '../backend.ts'
-import { joined, joinParts, mapTensors, type Pending, type Piece, rowsOf, split } from './batch-pieces.ts'
+import { type Clock, type Code, MeshError, systemClock } from '@spillway/core'
+import type { Telemetry } from '@spillway/telemetry'
+import type { Backend, PartsRun, Tensors } from '../backend.ts'
 import type { InferOptions } from '../models.ts'
+import { joinParts, type Pending, type Piece, rowsOf, sliceRows, split } from './batch-pieces.ts'
+import type { BatcherOptions } from './batcher-options.ts'
 import { checkInputs } from './check-inputs.ts'
+import { cancelled, expired, pendingRequest } from './pending-request.ts'
+import { PieceQueue } from './piece-queue.ts'
+import { RequestSpan, inRunSpan } from './request-span.ts'
+import { RunTimes } from './run-times.ts'
 import type { FailureReason, ServableStatistics } from './statistics.ts'
-
-export interface BatcherOptions {
-  /** Most rows of one run; default 1,024, and never more than the backend takes. A larger request is run in pieces. */
-  readonly maxBatchRows?: number
-  /** Most rows that wait; default 16,384. A request that does not fit is refused, unless nothing else waits. */
-  readonly maxQueueRows?: number
-  /** How long a batch that is not full waits for more, though the backend is free; default 0. Worth setting where a run costs the same for any count of rows. */
-  readonly maxQueueDelayMs?: number
-  readonly clock?: Clock
-}
-
-/** Of the latest run in the mean of what runs take. */
-const runWeight = 0.2
-
-/** setTimeout's limit. */
-const maxTimerMs = 0x7fffffff
+import { TurnCount } from './turn-count.ts'
 
 /**
- * Puts requests of many callers into common runs: those of one turn of the event loop, and, while the backend is busy, those that wait; a run
- * takes as many as fit.
+ * Puts requests of many callers into common runs: while the backend is busy, those that wait; else those of one turn of the event loop, where turns bring
+ * more than one. A run takes as many as fit, and where the config says so waits for them.
  * A batch that fails is halved until the request at fault stands alone, so that its neighbours are answered.
  */
 export class DynamicBatcher {
   readonly #backend: Backend
   readonly #statistics: ServableStatistics
+  readonly #options: BatcherOptions
   readonly #clock: Clock
+  readonly #telemetry: Telemetry | undefined
   readonly #maxBatchRows: number
   readonly #maxQueueRows: number
   readonly #maxQueueDelayMs: number
+  /** Inputs whose rows may differ in shape. */
+  readonly #ragged: readonly string[]
   readonly #never: AbortSignal = new AbortController().signal
-  #queue: Piece[] = []
-  #queuedRows = 0
-  /** Pieces in the queue whose request is settled: skipped when taken, swept when they are the most. */
-  #deadPieces = 0
+  readonly #queue: PieceQueue
+  readonly #times = new RunTimes()
+  readonly #turn: TurnCount
   #running = 0
-  /** What a run takes: of the last few, the later the more. */
-  #runMs = 0
-  #pumpScheduled = false
-  #delay: NodeJS.Timeout | undefined
+  #delayed = false
   #draining = false
   #whenEmpty: (() => void) | undefined
 
   /** The backend is started, and outlives the batcher. */
   constructor(backend: Backend, statistics: ServableStatistics, options: BatcherOptions = {}) {
+    const { signature } = backend
     this.#backend = backend
     this.#statistics = statistics
+    this.#options = options
     this.#clock = options.clock ?? systemClock
-    this.#maxBatchRows = Math.min(options.maxBatchRows ?? 1024, backend.maxBatchRows)
+    this.#telemetry = options.telemetry
+    this.#maxBatchRows = signature.wholeShapes === undefined ? Math.min(options.maxBatchRows ?? 1024, backend.maxBatchRows) : 1
     this.#maxQueueRows = options.maxQueueRows ?? 16_384
     this.#maxQueueDelayMs = options.maxQueueDelayMs ?? 0
+    this.#ragged = [...signature.inputs].filter(([, { rowShape }]) => rowShape.includes(-1)).map(([name]) => name)
+    this.#queue = new PieceQueue({
+      maxBatchRows: this.#maxBatchRows,
+      preferredBatchSizes: (options.preferredBatchSizes ?? []).filter((size) => size <= this.#maxBatchRows).toSorted((a, b) => a - b),
+      delays: options.timeoutAction === 'delay',
+    })
+    this.#turn = new TurnCount(() => this.#pump())
   }
 
   /**
-   * Runs the rows with whatever else waits.
+   * Runs the rows with whatever else waits; a model that is not batched runs the request alone, whatever `rowCount` says.
    * @throws MeshError INVALID_ARGUMENT naming the input that does not fit and what was expected, RESOURCE_EXHAUSTED where the queue is full,
-   * DEADLINE_EXCEEDED where the deadline passes first or would, CANCELLED when the signal fires; else what the backend says of this request.
+   * DEADLINE_EXCEEDED where the deadline or the time to wait passes first, or the deadline would, CANCELLED when the signal fires; else what the backend
+   * says of this request.
    */
-  infer(inputs: Tensors, rowCount: number, { deadlineMs, signal }: InferOptions): Promise<Tensors> {
+  infer(inputs: Tensors, rowCount: number, options: InferOptions): Promise<Tensors> {
     return new Promise<Tensors>((resolve, reject) => {
+      const rows = this.#backend.signature.wholeShapes === undefined ? rowCount : 1
       try {
         checkInputs(this.#statistics.model, this.#backend.signature, inputs, rowCount)
-        this.#admit(rowCount, deadlineMs, signal)
+        this.#admit(rows, options)
       } catch (thrown) {
         const error = MeshError.from(thrown)
         this.#statistics.failed(error.code, reasonOf(error.code, false), 0)
         return reject(error)
       }
-      this.#enqueue(inputs, rowCount, this.#pending(rowCount, deadlineMs, signal, resolve, reject))
+      this.#enqueue(inputs, rows, this.#pending(rows, options, resolve, reject))
     })
   }
 
   /** @throws MeshError why it cannot be taken now. */
-  #admit(rowCount: number, deadlineMs: number, signal: AbortSignal): void {
+  #admit(rows: number, { deadlineMs, signal }: InferOptions): void {
     if (this.#draining) throw new MeshError('UNAVAILABLE', 'the model is being unloaded')
     if (signal.aborted) throw cancelled(signal)
-    if (deadlineMs !== Infinity && deadlineMs <= this.#clock.nowMs()) throw expired()
-    if (this.#queuedRows > 0 && this.#queuedRows + rowCount > this.#maxQueueRows)
+    const leftMs = deadlineMs === Infinity ? Infinity : deadlineMs - this.#clock.nowMs()
+    if (leftMs <= 0) throw expired()
+    const waiting = this.#queue.rows
+    if (waiting > 0 && waiting + rows > this.#maxQueueRows)
       throw new MeshError(
         'RESOURCE_EXHAUSTED',
-        `the model's queue is full: ${this.#queuedRows} of ${this.#maxQueueRows} rows wait; send less or later`,
+        `the model's queue is full: ${waiting} of ${this.#maxQueueRows} rows wait; send less or later`,
       )
-    const waitMs = this.#expectedMs(rowCount)
-    if (waitMs > deadlineMs - this.#clock.nowMs())
-      throw new MeshError(
-        'DEADLINE_EXCEEDED',
-        `${this.#queuedRows} rows wait before it: the model would need about ${Math.ceil(waitMs)} ms`,
-      )
+    const waitMs = leftMs === Infinity ? 0 : this.#expectedMs(rows)
+    if (waitMs > leftMs)
+      throw new MeshError('DEADLINE_EXCEEDED', `${waiting} rows wait before it: the model would need about ${Math.ceil(waitMs)} ms`)
   }
 
   /** How long a request of so many rows would take now, by what runs took of late; 0 where none would stand before it. */
-  #expectedMs(rowCount: number): number {
-    if (this.#queuedRows === 0 && this.#running < this.#backend.concurrency) return 0
-    const runs = Math.ceil((this.#queuedRows + rowCount) / this.#maxBatchRows)
-    return (runs / this.#backend.concurrency) * this.#runMs
+  #expectedMs(rows: number): number {
+    const waiting = this.#queue.rows
+    if (waiting === 0 && this.#running < this.#backend.concurrency) return 0
+    const runs = Math.ceil((waiting + rows) / this.#maxBatchRows)
+    return (runs / this.#backend.concurrency) * this.#times.estimateMs(Math.min(waiting + rows, this.#maxBatchRows))
   }
 
-  #pending(
-    rowCount: number,
-    deadlineMs: number,
-    signal: AbortSignal,
-    resolve: (outputs: Tensors) => void,
-    reject: (error: MeshError) => void,
-  ): Pending {
-    const count = Math.max(1, Math.ceil(rowCount / this.#maxBatchRows))
-    const cancel = (): void => request.settle(cancelled(signal))
-    const expire = (): void => request.settle(expired())
-    const arrivedMs = performance.now()
-    const leftMs = deadlineMs - this.#clock.nowMs()
-    const timer = leftMs <= maxTimerMs ? setTimeout(expire, leftMs) : undefined
-    const request: Pending = {
-      pieces: new Array<Tensors | undefined>(count),
-      missing: count,
-      waitingRows: rowCount,
-      waitingPieces: count,
-      settled: false,
-      deadlineMs,
-      arrivedMs,
-      begunMs: undefined,
-      inputMs: 0,
-      inferMs: 0,
-      outputMs: 0,
-      settle: (error) => {
-        if (request.settled) return
-        request.settled = true
-        clearTimeout(timer)
-        signal.removeEventListener('abort', cancel)
-        if (request.waitingPieces > 0) this.#forget(request)
-        if (request.begunMs === undefined) this.#statistics.pendingRequests--
-        this.#count(request, rowCount, error)
-        if (error === undefined) resolve(joined(request.pieces as Tensors[]))
-        else reject(error)
-      },
-    }
-    signal.addEventListener('abort', cancel, { once: true })
+  #pending(rows: number, options: InferOptions, resolve: (outputs: Tensors) => void, reject: (error: MeshError) => void): Pending {
+    const { deadlineMs, signal } = options
+    const { model, version } = this.#statistics
     this.#statistics.pendingRequests++
-    return request
+    return pendingRequest({
+      rows,
+      pieceCount: Math.max(1, Math.ceil(rows / this.#maxBatchRows)),
+      deadlineMs,
+      leftMs: deadlineMs - this.#clock.nowMs(),
+      waitMs: this.#waitMs(options),
+      refusesThen: this.#options.timeoutAction !== 'delay',
+      signal,
+      span: RequestSpan.start(this.#telemetry, model, version, rows),
+      onSettled: (request, error) => this.#settled(request, rows, error),
+      resolve,
+      reject,
+    })
   }
 
-  #count({ arrivedMs, begunMs, inputMs, inferMs, outputMs }: Pending, rowCount: number, error: MeshError | undefined): void {
+  /** How long the request may wait in the queue; Infinity for ever. */
+  #waitMs({ queueTimeoutMs = 0 }: InferOptions): number {
+    const { defaultTimeoutMs = 0, allowTimeoutOverride = false } = this.#options
+    const own = allowTimeoutOverride && queueTimeoutMs > 0 ? queueTimeoutMs : Infinity
+    return Math.min(own, defaultTimeoutMs > 0 ? defaultTimeoutMs : Infinity)
+  }
+
+  #settled(request: Pending, rows: number, error: MeshError | undefined): void {
+    const { arrivedMs, begunMs, inputMs, inferMs, outputMs, span } = request
+    if (request.waitingPieces > 0) this.#forget(request)
+    if (begunMs === undefined) this.#statistics.pendingRequests--
     const totalMs = performance.now() - arrivedMs
-    if (error === undefined) this.#statistics.succeeded(rowCount, { totalMs, queueMs: begunMs! - arrivedMs, inputMs, inferMs, outputMs })
+    const queueMs = begunMs === undefined ? totalMs : begunMs - arrivedMs
+    if (error === undefined) this.#statistics.succeeded(rows, { totalMs, queueMs, inputMs, inferMs, outputMs })
     else this.#statistics.failed(error.code, reasonOf(error.code, begunMs !== undefined), totalMs)
+    span?.end(queueMs, inferMs, error)
   }
 
-  #enqueue(inputs: Tensors, rowCount: number, request: Pending): void {
-    const shapeKey = this.#shapeKey(inputs)
-    for (let index = 0, start = 0; index < request.missing; index++, start += this.#maxBatchRows) {
-      const end = Math.min(start + this.#maxBatchRows, rowCount)
-      const piece = request.missing === 1 ? inputs : mapTensors(inputs, (tensor) => sliceTensor(tensor, start, end))
-      this.#queue.push({ request, index, inputs: piece, rowCount: end - start, shapeKey, arrivedMs: request.arrivedMs })
-    }
-    this.#queuedRows += rowCount
-    this.#pumpSoon()
-  }
-
-  #shapeKey(inputs: Tensors): string {
-    let key = ''
-    for (const [name, { rowShape }] of this.#backend.signature.inputs)
-      if (rowShape.includes(-1)) key += `${inputs.get(name)!.shape.slice(1).join('x')};`
-    return key
+  #enqueue(inputs: Tensors, rows: number, request: Pending): void {
+    const shapeKey = this.#ragged.map((name) => inputs.get(name)!.shape.slice(1).join('x')).join(';')
+    if (request.missing === 1) this.#queue.push({ request, index: 0, inputs, rowCount: rows, shapeKey })
+    else
+      for (let index = 0, start = 0; start < rows; index++, start += this.#maxBatchRows) {
+        const end = Math.min(start + this.#maxBatchRows, rows)
+        this.#queue.push({ request, index, inputs: sliceRows(inputs, start, end), rowCount: end - start, shapeKey })
+      }
+    if (this.#turn.arrived()) this.#pump()
+    else this.#statistics.queuedRows = this.#queue.rows
   }
 
   /** What the settled request has in the queue no longer counts. */
   #forget(request: Pending): void {
-    this.#queuedRows -= request.waitingRows
-    this.#deadPieces += request.waitingPieces
-    request.waitingRows = 0
-    request.waitingPieces = 0
-    if (this.#deadPieces * 2 <= this.#queue.length) return
-    this.#queue = this.#queue.filter((piece) => !piece.request.settled)
-    this.#deadPieces = 0
-    this.#statistics.queuedRows = this.#queuedRows
+    this.#queue.forget(request)
+    this.#statistics.queuedRows = this.#queue.rows
     this.#checkEmpty()
-  }
-
-  /** Pumps when what this turn of the event loop brings is in: the calls that one read of a socket held share a run. */
-  #pumpSoon(): void {
-    if (this.#pumpScheduled) return
-    this.#pumpScheduled = true
-    setImmediate(() => {
-      this.#pumpScheduled = false
-      this.#pump()
-    })
   }
 
   /** Starts runs while the backend is free and something waits. */
   #pump(): void {
-    while (this.#running < this.#backend.concurrency && this.#queue.length > 0 && !this.#waitsForMore()) {
+    while (this.#running < this.#backend.concurrency && !this.#queue.empty && !this.#waitsForMore()) {
       const batch = this.#take()
       if (batch.length > 0) this.#start(batch)
     }
-    this.#statistics.queuedRows = this.#queuedRows
+    this.#statistics.queuedRows = this.#queue.rows
     this.#checkEmpty()
   }
 
   #waitsForMore(): boolean {
-    if (this.#maxQueueDelayMs === 0 || this.#draining || this.#queuedRows >= this.#maxBatchRows) return false
-    const leftMs = this.#queue[0]!.arrivedMs + this.#maxQueueDelayMs - performance.now()
+    if (this.#maxQueueDelayMs === 0 || this.#draining || this.#queue.full) return false
+    const leftMs = this.#queue.oldestMs! + this.#maxQueueDelayMs - performance.now()
     if (leftMs <= 0) return false
-    this.#delay ??= setTimeout(() => {
-      this.#delay = undefined
+    if (this.#delayed) return true
+    this.#delayed = true
+    const again = (): void => {
+      this.#delayed = false
       this.#pump()
-    }, Math.ceil(leftMs))
+    }
+    // A timer knows whole milliseconds only: what is less is waited for turn by turn.
+    if (leftMs < 1) setImmediate(again)
+    else setTimeout(again, Math.floor(leftMs))
     return true
   }
 
-  /** The next batch, in order of arrival, without requests that are out of time. */
+  /** The next batch, without requests that cannot be answered in time. One at least is run where the backend is idle, so that what runs take is known. */
   #take(): Piece[] {
-    const batch: Piece[] = []
     const nowMs = this.#clock.nowMs()
     const late: Pending[] = []
-    let rows = 0
-    let taken = 0
-    for (; taken < this.#queue.length; taken++) {
-      const piece = this.#queue[taken]!
-      const { request, rowCount } = piece
-      if (request.settled) {
-        this.#deadPieces--
-        continue
-      }
-      if (batch.length > 0 && (rows + rowCount > this.#maxBatchRows || piece.shapeKey !== batch[0]!.shapeKey)) break
-      this.#queuedRows -= rowCount
-      request.waitingRows -= rowCount
-      request.waitingPieces--
-      if (request.deadlineMs <= nowMs) {
-        late.push(request)
-        continue
-      }
-      batch.push(piece)
-      rows += rowCount
-      if (request.begunMs === undefined) {
-        request.begunMs = performance.now()
-        this.#statistics.pendingRequests--
-      }
+    let certain = this.#running === 0
+    const fits = ({ deadlineMs }: Pending, rows: number): boolean => {
+      const inTime = deadlineMs > nowMs && (certain || deadlineMs >= nowMs + this.#times.estimateMs(rows))
+      certain &&= !inTime
+      return inTime
     }
-    this.#queue.splice(0, taken)
+    const monotonicMs = performance.now()
+    const batch = this.#queue.take(monotonicMs, fits, late)
+    const rows = rowsOf(batch)
+    for (const { request } of batch) {
+      request.span?.begun(rows, request.begunMs === undefined)
+      if (request.begunMs !== undefined) continue
+      request.begunMs = monotonicMs
+      this.#statistics.pendingRequests--
+    }
     for (const request of late) request.settle(expired())
     return batch
   }
@@ -254,25 +218,15 @@ export class DynamicBatcher {
 
   /** Never rejects: each piece's request is told. */
   async #run(batch: readonly Piece[]): Promise<void> {
+    const rows = rowsOf(batch)
     try {
-      const takenMs = performance.now()
-      const inputs = joinParts(
-        batch.map((piece) => piece.inputs),
-        this.#backend.signature.inputs.keys(),
-      )
       const startedMs = performance.now()
-      const outputs = await this.#backend.run(inputs, this.#never)
+      const { outputs, inputMs, outputMs } = await this.#call(batch, rows)
       const endedMs = performance.now()
-      this.#runMs += (endedMs - startedMs - this.#runMs) * runWeight
+      this.#times.learn(rows, endedMs - startedMs)
       const parts = split(batch, outputs)
-      const outputMs = performance.now() - endedMs
-      this.#statistics.executed(rowsOf(batch), startedMs - takenMs, endedMs - startedMs, outputMs)
-      for (const { request } of batch) {
-        request.inputMs += startedMs - takenMs
-        request.inferMs += endedMs - startedMs
-        request.outputMs += outputMs
-      }
-      this.#deliver(batch, parts)
+      const splitMs = performance.now() - endedMs + outputMs
+      this.#deliver(batch, parts, { inputMs, inferMs: endedMs - startedMs - inputMs - outputMs, outputMs: splitMs })
     } catch (thrown) {
       const error = MeshError.from(thrown, 'INTERNAL')
       if (batch.length === 1 || error.retryable) {
@@ -285,36 +239,42 @@ export class DynamicBatcher {
     }
   }
 
-  #deliver(batch: readonly Piece[], parts: readonly Tensors[]): void {
+  #call(batch: readonly Piece[], rows: number): Promise<PartsRun> {
+    const inputs = batch.map((piece) => piece.inputs)
+    const spans = batch.map((piece) => piece.request.span)
+    const { model, version } = this.#statistics
+    return inRunSpan(this.#telemetry, model, version, rows, spans, async () => {
+      if (this.#backend.runParts !== undefined) return this.#backend.runParts(inputs, this.#never)
+      const startedMs = performance.now()
+      const joint = joinParts(inputs, this.#backend.signature.inputs.keys())
+      const inputMs = performance.now() - startedMs
+      return { outputs: await this.#backend.run(joint, this.#never), inputMs, outputMs: 0 }
+    })
+  }
+
+  #deliver(batch: readonly Piece[], parts: readonly Tensors[], spent: { inputMs: number; inferMs: number; outputMs: number }): void {
+    this.#statistics.executed(rowsOf(batch), spent.inputMs, spent.inferMs, spent.outputMs)
     for (const [i, { request, index }] of batch.entries()) {
+      request.inputMs += spent.inputMs
+      request.inferMs += spent.inferMs
+      request.outputMs += spent.outputMs
       request.pieces[index] = parts[i]!
       if (--request.missing === 0) request.settle(undefined)
     }
   }
 
   #checkEmpty(): void {
-    if (this.#queue.length === 0 && this.#running === 0) this.#whenEmpty?.()
+    if (this.#queue.empty && this.#running === 0) this.#whenEmpty?.()
   }
 
   /** Takes no more, and resolves when everything taken is answered. */
   async drain(): Promise<void> {
     this.#draining = true
-    clearTimeout(this.#delay)
-    if (this.#queue.length === 0 && this.#running === 0) return
+    if (this.#queue.empty && this.#running === 0) return
     const empty = new Promise<void>((resolve) => (this.#whenEmpty = resolve))
     this.#pump()
     await empty
   }
-}
-
-function cancelled(signal: AbortSignal): MeshError {
-  return signal.reason instanceof MeshError
-    ? signal.reason
-    : new MeshError('CANCELLED', 'the caller no longer wants the answer', { cause: signal.reason })
-}
-
-function expired(): MeshError {
-  return new MeshError('DEADLINE_EXCEEDED', 'the deadline passed before the model had an answer')
 }
 
 /** Who is to blame, in Triton's words. */

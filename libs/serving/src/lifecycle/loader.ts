@@ -5,7 +5,9 @@ import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import type { Backend, ModelSignature } from '../backend.ts'
 import { backendFor, defaultMaxBatchRows } from '../backends/backend-for.ts'
-import { type BatcherOptions, DynamicBatcher } from '../batching/dynamic-batcher.ts'
+import { OnnxBackend } from '../backends/onnx-backend.ts'
+import { type BatcherOptions, batcherOptions } from '../batching/batcher-options.ts'
+import { DynamicBatcher } from '../batching/dynamic-batcher.ts'
 import { ServableStatistics } from '../batching/statistics.ts'
 import type { ModelConfig } from '../config/model-config.ts'
 import type { Models } from '../models.ts'
@@ -68,7 +70,7 @@ export class Loader {
       const { memory, makeRoom, defaults } = this.#options
       const config = loadConfig(model.name, model.config, defaults)
       await makeRoom(model.name, memory.before(files.fileBytes, expectedSessions(config)), mayEvict)
-      return await this.#open(model, version, config, files, served, startedMs, signal)
+      return await this.#open({ model, version, served, mayEvict }, config, files, startedMs, signal)
     } catch (thrown) {
       await files.release()
       throw MeshError.from(thrown, 'FAILED_PRECONDITION')
@@ -76,15 +78,13 @@ export class Loader {
   }
 
   async #open(
-    model: SourceModel,
-    source: SourceVersion,
+    { model, version: source, served, mayEvict }: LoadRequest,
     given: ModelConfig,
     files: LocalVersion,
-    served: Servable | undefined,
     startedMs: number,
     signal: AbortSignal,
   ): Promise<Servable> {
-    const { batching, telemetry, memory } = this.#options
+    const { batching, telemetry, memory, makeRoom } = this.#options
     const { name } = model
     const { version } = source
     await checkFile(given, files)
@@ -106,10 +106,13 @@ export class Loader {
       const goldens = await this.#check(name, config, backend, files, served, signal)
       const classLabels = await readClassLabels(config, modelFolder)
       const memoryBytes = memory.after(fileBytes, sessionsOf(config, backend), process.memoryUsage.rss() - rssBefore)
+      // What it takes is known now: one that takes more than there is does not stay.
+      await makeRoom(name, memoryBytes, mayEvict)
       const statistics = new ServableStatistics(name, version)
-      const batcher = new DynamicBatcher(backend, statistics, batcherOptions(config, batching))
+      const batcher = new DynamicBatcher(backend, statistics, batcherOptions(config, { ...batching, telemetry }))
       const tookMs = Math.round(performance.now() - startedMs)
-      telemetry.logger.info({ model: name, version, tookMs, memoryBytes, goldens }, 'a model version is loaded')
+      const placement = backend instanceof OnnxBackend ? backend.placement : undefined
+      telemetry.logger.info({ model: name, version, tookMs, memoryBytes, goldens, ...placement }, 'a model version is loaded')
       return new Servable({
         model: name,
         version,
@@ -162,14 +165,4 @@ async function checkFile({ backend, file = 'model.onnx' }: ModelConfig, { folder
   const found = await stat(path).catch(() => undefined)
   if (found?.isFile() !== true) throw new MeshError('NOT_FOUND', `${path} is missing or no file: expected ${layoutText}`)
   if (found.size === 0) throw new MeshError('FAILED_PRECONDITION', `${path} is empty: expected an ONNX model`)
-}
-
-/** The config's batching where it has one, else the service's. */
-function batcherOptions({ maxBatchSize, batching }: ModelConfig, service: BatcherOptions): BatcherOptions {
-  return {
-    ...service,
-    ...(maxBatchSize === undefined || maxBatchSize === 0 ? {} : { maxBatchRows: maxBatchSize }),
-    ...(batching === undefined ? {} : { maxQueueDelayMs: batching.maxQueueDelayMs }),
-    ...(batching === undefined || batching.maxQueueRows === 0 ? {} : { maxQueueRows: batching.maxQueueRows }),
-  }
 }

@@ -1,6 +1,6 @@
 import type { Clock } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import type { BatcherOptions } from '../batching/dynamic-batcher.ts'
+import type { BatcherOptions } from '../batching/batcher-options.ts'
 import type { DirectorySourceOptions, ListedModel } from './directory-source.ts'
 import type { OverrideParsers } from './load-overrides.ts'
 import type { SignatureExpectation } from './loader.ts'
