@@ -194,22 +194,17 @@ const putters: Readonly<Record<FixedDatatype, Put>> = {
   INT32: integer('INT32', -(2 ** 31), 2 ** 31 - 1),
   INT64: long('INT64', -(2n ** 63n), 2n ** 63n - 1n),
   FP16: (data, index, cursor) => {
-    data[index] = fp16Bits(readFloat(cursor))
+    data[index] = fp16Bits(cursor.double())
   },
   BF16: (data, index, cursor) => {
-    data[index] = bf16Bits(readFloat(cursor))
+    data[index] = bf16Bits(cursor.double())
   },
   FP32: (data, index, cursor) => {
-    data[index] = readFloat(cursor)
+    data[index] = cursor.double()
   },
   FP64: (data, index, cursor) => {
-    data[index] = readFloat(cursor)
+    data[index] = cursor.double()
   },
-}
-
-function readFloat(cursor: JsonCursor): number {
-  if (!cursor.atNumber()) throw cursor.unexpected('a number')
-  return cursor.number(false)
 }
 
 function outOfRange(value: Whole, datatype: Datatype): MeshError {

@@ -124,6 +124,16 @@ export class JsonCursor extends JsonTokens {
     return value
   }
 
+  /** Reads a number that FP64 can hold. */
+  double(): number {
+    if (!this.atNumber()) throw this.unexpected('a number')
+    const start = this.at
+    const value = this.number(false)
+    // The token Infinity ends in a letter.
+    if (Math.abs(value) === Infinity && this.bytes[this.at - 1]! <= nine) throw this.unexpected('a number in the range of FP64', start)
+    return value
+  }
+
   /** The exponent whose `e` stands at `at`, and the offset behind it. */
   #exponent(at: number): readonly [number, number] {
     const bytes = this.bytes

@@ -16,8 +16,11 @@ export interface UnreadInput {
 /** A tensor of more dimensions is refused before its data is looked at; the JSON cursor's depth allows for more. */
 const mostDimensions = 32
 
-/** Reads one of a request's `inputs`, its members in any order. @param index its place, for messages @param length bytes of the whole JSON @throws MeshError INVALID_ARGUMENT naming the tensor */
-export function readInput(cursor: JsonCursor, index: number, length: number): UnreadInput {
+const space = 0x20
+const openBracket = 0x5b
+
+/** Reads one of a request's `inputs`, its members in any order. @param index its place, for messages @param json what the cursor reads @throws MeshError INVALID_ARGUMENT naming the tensor */
+export function readInput(cursor: JsonCursor, index: number, json: Uint8Array): UnreadInput {
   const place = `inputs[${index}]`
   if (!cursor.atObject()) throw invalid(place, `${place} is ${cursor.describe()}: expected a tensor as an object`)
   let name: string | undefined
@@ -33,7 +36,7 @@ export function readInput(cursor: JsonCursor, index: number, length: number): Un
     else if (key === 'shape') shape = readShape(cursor, name ?? place)
     else if (key === 'parameters') parameters = readParameters(cursor, `tensor "${name ?? place}"`)
     else if (key === 'data' && name !== undefined && type !== undefined && shape !== undefined)
-      tensor = readData(cursor, name, datatypeOf(name, type), shape, length)
+      tensor = readData(cursor, name, datatypeOf(name, type), shape, json)
     else if (key === 'data') dataAt = skipped(cursor)
     else cursor.skip()
   }
@@ -45,7 +48,7 @@ export function readInput(cursor: JsonCursor, index: number, length: number): Un
     // Data came before what it has to be read by.
     const end = cursor.offset
     cursor.seek(dataAt)
-    tensor = readData(cursor, name, datatype, shape, length)
+    tensor = readData(cursor, name, datatype, shape, json)
     cursor.seek(end)
   }
   return { name, datatype, shape, tensor, binaryBytes: binaryBytes(name, parameters, tensor !== undefined) }
@@ -106,59 +109,57 @@ function binaryBytes(name: string, parameters: ReadonlyMap<string, ParameterValu
 }
 
 /** Reads data as a flat list of all elements, or as lists within lists, one level for each dimension. */
-function readData(cursor: JsonCursor, name: string, datatype: Datatype, shape: readonly number[], length: number): Tensor {
+function readData(cursor: JsonCursor, name: string, datatype: Datatype, shape: readonly number[], json: Uint8Array): Tensor {
   if (datatype === 'FP16' || datatype === 'BF16')
     throw invalid(name, `tensor "${name}": ${datatype} cannot be sent as JSON: send it as binary data ("binary_data_size")`)
   const count = elementCount(shape)
   if (!cursor.atList()) throw invalid(name, `tensor "${name}": its data is ${cursor.describe()}: expected a list of ${count} elements`)
   // No more than the text could hold: what a shape claims costs nothing.
-  const column = elementColumn(datatype, Math.min(count, ((length - cursor.offset) >> 1) + 1))
-  const more = cursor.enterList()
-  if (more && cursor.atList() && shape.length === 0)
-    throw invalid(name, `tensor "${name}": its data is nested, where shape [] has one element`)
-  if (more && cursor.atList()) readNested(cursor, column, name, shape, [])
-  else if (more) readFlat(cursor, column, name, shape, count)
-  if (column.count !== count) throw wrongCount(name, datatype, shape, count, column.count)
+  const column = elementColumn(datatype, Math.min(count, ((json.byteLength - cursor.offset) >> 1) + 1))
+  if (!holdsLists(json, cursor.offset)) {
+    if (!readList(cursor, column, name, count))
+      throw invalid(name, `tensor "${name}": its data has more than the ${count} elements of shape ${text(shape)}`)
+  } else if (shape.length === 0) throw invalid(name, `tensor "${name}": its data is nested, where shape [] has one element`)
+  else readNested(cursor, column, name, shape, [])
+  if (column.count !== count)
+    throw invalid(name, `tensor "${name}": ${datatype} of shape ${text(shape)} needs ${count} elements, got ${column.count}`)
   return column.finish(shape)
 }
 
-function readFlat(cursor: JsonCursor, column: ElementColumn, name: string, shape: readonly number[], count: number): void {
-  do {
-    if (column.count === count)
-      throw invalid(name, `tensor "${name}": its data has more than the ${count} elements of shape ${text(shape)}`)
-    readElement(cursor, column, name, column.count)
-  } while (cursor.nextElement())
+/** Whether a list begins with a list. */
+function holdsLists(json: Uint8Array, start: number): boolean {
+  let at = start + 1
+  while (at < json.length && json[at]! <= space) at++
+  return json[at] === openBracket
 }
 
-/** Within a list that has been entered, and has elements. @param path indexes of the lists around it */
+/** At a list. @param path indexes of the lists around it */
 function readNested(cursor: JsonCursor, column: ElementColumn, name: string, shape: readonly number[], path: readonly number[]): void {
   const depth = path.length
   const size = shape[depth]!
+  if (!cursor.atList())
+    throw invalid(name, `tensor "${name}": data${at(path)} is ${cursor.describe()}: expected a list, for shape ${text(shape)}`)
+  if (depth === shape.length - 1) {
+    const before = column.count
+    if (!readList(cursor, column, name, size)) throw ragged(name, shape, path, `more than ${size} elements`)
+    if (column.count - before !== size) throw ragged(name, shape, path, `${column.count - before} elements`)
+    return
+  }
   let length = 0
-  let more = true
-  for (; more; more = cursor.nextElement()) {
+  for (let more = cursor.enterList(); more; more = cursor.nextElement()) {
     if (length === size) throw ragged(name, shape, path, `more than ${size} elements`)
-    if (depth === shape.length - 1) {
-      if (cursor.atList())
-        throw invalid(name, `tensor "${name}": its data is nested deeper than the ${shape.length} dimensions of ${text(shape)}`)
-      readElement(cursor, column, name, column.count)
-    } else {
-      const inner = [...path, length]
-      if (!cursor.atList())
-        throw invalid(name, `tensor "${name}": data${at(inner)} is ${cursor.describe()}: expected a list, for shape ${text(shape)}`)
-      if (cursor.enterList()) readNested(cursor, column, name, shape, inner)
-      else if (shape[depth + 1] !== 0) throw ragged(name, shape, inner, 'no element')
-    }
+    readNested(cursor, column, name, shape, [...path, length])
     length++
   }
   if (length !== size) throw ragged(name, shape, path, `${length} elements`)
 }
 
-function readElement(cursor: JsonCursor, column: ElementColumn, name: string, index: number): void {
+/** A list of elements; false where it has more than `most`. */
+function readList(cursor: JsonCursor, column: ElementColumn, name: string, most: number): boolean {
   try {
-    column.read(cursor)
+    return column.readList(cursor, most)
   } catch (error) {
-    throw invalid(name, `tensor "${name}", element ${index}: ${(error as Error).message}`, error)
+    throw invalid(name, `tensor "${name}": ${(error as Error).message}`, error)
   }
 }
 
@@ -172,10 +173,6 @@ function text(shape: readonly number[]): string {
 
 function ragged(name: string, shape: readonly number[], path: readonly number[], has: string): MeshError {
   return invalid(name, `tensor "${name}": data${at(path)} has ${has}: expected ${shape[path.length]}, for shape ${text(shape)}`)
-}
-
-function wrongCount(name: string, datatype: Datatype, shape: readonly number[], count: number, given: number): MeshError {
-  return invalid(name, `tensor "${name}": ${datatype} of shape ${text(shape)} needs ${count} elements, got ${given}`)
 }
 
 function invalid(field: string, message: string, cause?: unknown): MeshError {

@@ -36,7 +36,7 @@ export function readInferRequest(json: Uint8Array, binary: Uint8Array): JsonInfe
   if (!cursor.atObject()) throw invalid('', `the request is ${cursor.describe()}: expected an object with "inputs"`)
   for (let more = cursor.enterObject(); more; more = cursor.nextMember()) {
     const name = cursor.key()
-    if (name === 'inputs') inputs = readInputs(cursor, json.byteLength)
+    if (name === 'inputs') inputs = readInputs(cursor, json)
     else if (name === 'id') id = readText(cursor, 'id')
     else if (name === 'parameters') parameters = readParameters(cursor, 'the request')
     else if (name === 'outputs') outputs = readOutputs(cursor)
@@ -55,11 +55,11 @@ export function jsonCursor(json: Uint8Array): JsonCursor {
 
 const none: ReadonlyMap<string, ParameterValue> = new Map()
 
-function readInputs(cursor: JsonCursor, length: number): UnreadInput[] {
+function readInputs(cursor: JsonCursor, json: Uint8Array): UnreadInput[] {
   if (!cursor.atList()) throw invalid('inputs', `"inputs" is ${cursor.describe()}: expected a list of tensors`)
   const inputs: UnreadInput[] = []
   for (let more = cursor.enterList(); more; more = cursor.nextElement()) {
-    const input = readInput(cursor, inputs.length, length)
+    const input = readInput(cursor, inputs.length, json)
     if (inputs.some(({ name }) => name === input.name)) throw invalid(input.name, `tensor "${input.name}" is given twice`)
     inputs.push(input)
   }
