@@ -58,7 +58,7 @@ export class SegmentOutputs {
     const { deadLetterTopic } = this.options.pipeline
     if (result.failures.length > 0) {
       const context = this.context(deadLetterTopic, partition, attempt)
-      writes.push(encodeDeadLetters(deadLetterTopic, this.options.plan.name, result.failures, context))
+      writes.push(encodeDeadLetters(this.options.plan.name, result.failures, context))
     }
     return { writes, result }
   }

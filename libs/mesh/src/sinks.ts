@@ -64,7 +64,7 @@ function rowsWithout(rowCount: number, left: readonly number[]): number[] {
  * row that the failing stage was given, as a base64 frame, where one row fits. What the bus's limit leaves no room for is cut, and named in
  * `spillway-incomplete`: the whole lies at the source position.
  */
-export function encodeDeadLetters(topic: string, segment: string, failures: readonly FailedRows[], context: SinkContext): Write {
+export function encodeDeadLetters(segment: string, failures: readonly FailedRows[], context: SinkContext): Write {
   const keys: string[] = []
   const values: Uint8Array[] = []
   const headers: RecordHeaders[] = []
@@ -76,7 +76,7 @@ export function encodeDeadLetters(topic: string, segment: string, failures: read
     headers.push(letter.headers)
   }
   return {
-    topic,
+    topic: context.topic,
     partition: context.partition,
     records: { count: values.length, keys: textColumn(keys), values: bytesColumn(values), headers },
   }

@@ -5,14 +5,14 @@ import { rows } from './fixture.ts'
 
 test('dead letters of a slice lie in the order of their events, whichever stage failed first', () => {
   const batch = rows(['a', 'b', 'c', 'd'])
-  const failedAt = (stage: string, places: readonly number[]): Parameters<typeof encodeDeadLetters>[2][number] => ({
+  const failedAt = (stage: string, places: readonly number[]): Parameters<typeof encodeDeadLetters>[1][number] => ({
     stage,
     batch: takeRows(batch, places),
     errors: places.map((place) => new MeshError('INVALID_ARGUMENT', `row ${place}`)),
   })
   const failures = [failedAt('behind', [1, 3]), failedAt('before', [0, 2])]
-  const context = { partition: 0, maxRecordBytes: 100_000, frame: { schema: 's', release: 'r', target: 't' } }
-  const { records } = encodeDeadLetters('letters', 'segment', failures, context)
+  const context = { topic: 'letters', partition: 0, maxRecordBytes: 100_000, frame: { schema: 's', release: 'r', target: 't' } }
+  const { records } = encodeDeadLetters('segment', failures, context)
   const written = records.headers!.map((headers) => [
     headers!['spillway-event-id'],
     headers!['spillway-stage'],
