@@ -42,7 +42,7 @@ export async function sendBody(request: FastifyRequest, reply: FastifyReply, bod
 }
 
 /** Of gzip and deflate the one of larger weight (RFC 9110, 12.5.3), gzip where they are equal; undefined where neither is wanted. */
-export function acceptedEncoding(header: string): 'gzip' | 'deflate' | undefined {
+function acceptedEncoding(header: string): 'gzip' | 'deflate' | undefined {
   const weights = new Map<string, number>()
   for (const part of header.toLowerCase().split(',')) {
     const [name = '', ...parameters] = part.split(';')

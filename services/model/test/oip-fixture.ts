@@ -9,7 +9,7 @@ import { logisticModel, onnxModel, type ValueSpec, writeModel } from '../../../l
 import { type ModelService, startModelService } from '../src/mod.ts'
 
 /** Datatypes with a model `echo-<datatype>`: `x` [rows, 2] comes back as `y`. */
-export const echoed: readonly Datatype[] = [
+const echoed: readonly Datatype[] = [
   'BOOL',
   'UINT8',
   'UINT16',
