@@ -7,13 +7,15 @@ export interface MeshServices {
   readonly pipeline: string
   /** `kafka://…`, `nats://…` */
   readonly bus: string
-  readonly links: 'topic' | 'grpc' | 'as the file says'
+  readonly links: 'topic' | 'grpc'
   /** `spillway serve` of each, in this order; a service may be there several times. */
   readonly services: readonly string[]
   /** `redis://…`: where `preprocessing` keeps its histories; each on its own where absent. */
   readonly store?: string
   /** Folder of what the processes keep. */
   readonly data: string
+  /** Where the first of them listens; any free one where absent. */
+  readonly grpcPort?: number
 }
 
 /** A service in a process of its own, and where its metrics are. */
@@ -35,13 +37,14 @@ export class ServiceProcess extends SpillwayProcess {
 }
 
 /** Starts them all, and waits until each is ready; peers are the first of each service. */
-export async function startServices({ pipeline, bus, links, services, store, data }: MeshServices): Promise<ServiceProcess[]> {
-  const ports = await freePorts(services.length * 2)
+export async function startServices({ pipeline, bus, links, services, store, data, ...more }: MeshServices): Promise<ServiceProcess[]> {
+  const ports = [...(await freePorts(services.length * 2))]
+  if (more.grpcPort !== undefined) ports[1] = more.grpcPort
   const grpcPort = (service: string): number => ports[services.indexOf(service) * 2 + 1]!
   const others = [...new Set(services)].filter((service) => service !== 'gateway')
   const peers = others.flatMap((service) => ['--peer', `${service}=127.0.0.1:${grpcPort(service)}`])
   const processes = services.map((service, index) => {
-    const own = [...(links === 'as the file says' ? [] : ['--links', links]), '--data', join(data, `${service}-${index}`)]
+    const own = ['--links', links, '--data', join(data, `${service}-${index}`)]
     const listening = ['--http-port', String(ports[index * 2]), '--grpc-port', String(ports[index * 2 + 1])]
     const shared = service === 'preprocessing' && store !== undefined ? ['--store', store] : []
     return new ServiceProcess(

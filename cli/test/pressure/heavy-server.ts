@@ -10,6 +10,8 @@ export const heavyScore = 0.75
 export class HeavyServer {
   /** From a call to its answer. */
   delayMs = 0
+  /** What each row takes besides, one call after the other. */
+  rowDelayMs = 0
   calls = 0
   mostInFlight = 0
   /** How much time each call was given, ms; Infinity where it was given no deadline. */
@@ -17,6 +19,7 @@ export class HeavyServer {
   /** Calls that were given up by their callers. */
   cancelled = 0
   private inFlight = 0
+  private line: Promise<unknown> = Promise.resolve()
   private held: PromiseWithResolvers<void> | undefined
   private server: GrpcServer | undefined
 
@@ -42,6 +45,7 @@ export class HeavyServer {
   }
 
   private async infer(request: inference.ModelInferRequest, call: RpcCall): Promise<inference.ModelInferResponse> {
+    const rows = Number(request.inputs[0]!.shape[0])
     this.calls++
     this.givenMs.push(call.deadlineMs - Date.now())
     this.mostInFlight = Math.max(this.mostInFlight, ++this.inFlight)
@@ -52,10 +56,10 @@ export class HeavyServer {
       )
       if (this.held !== undefined) await Promise.race([gone, this.held.promise])
       if (this.delayMs > 0) await Promise.race([gone, new Promise((resolve) => setTimeout(resolve, this.delayMs))])
+      await Promise.race([gone, this.inLine(rows)])
     } finally {
       this.inFlight--
     }
-    const rows = Number(request.inputs[0]!.shape[0])
     return {
       modelName: 'heavy',
       modelVersion: '1',
@@ -66,16 +70,19 @@ export class HeavyServer {
     }
   }
 
+  private inLine(rows: number): Promise<unknown> {
+    if (this.rowDelayMs > 0) this.line = this.line.then(() => new Promise((resolve) => setTimeout(resolve, rows * this.rowDelayMs)))
+    return this.line
+  }
+
   private service(): GrpcService {
     const unused = unaryHandler(() => Promise.reject(new MeshError('UNIMPLEMENTED', 'not part of this server')))
     const tensor = (name: string): inference.ModelMetadataResponse_TensorMetadata => ({ name, datatype: 'FP32', shape: [-1n, 1n] })
+    const definition = inference.GRPCInferenceServiceService
     return {
-      definition: inference.GRPCInferenceServiceService,
+      definition,
       implementation: {
-        serverLive: unused,
-        serverReady: unused,
-        serverMetadata: unused,
-        modelReady: unused,
+        ...Object.fromEntries(Object.keys(definition).map((name) => [name, unused])),
         modelMetadata: unaryHandler(async (): Promise<inference.ModelMetadataResponse> => ({
           name: 'heavy',
           versions: ['1'],
