@@ -4,7 +4,7 @@ import type { VersionChoice } from '@spillway/serving'
 export type PredictionVerb = 'predict' | 'classify' | 'regress'
 
 /** Which servable of which model a path names. */
-export interface ModelPath {
+interface ModelPath {
   readonly model: string
   readonly choice: VersionChoice
 }

@@ -8,7 +8,7 @@ import { onnxModel, type ValueSpec, writeModel } from '../../../libs/serving/tes
 import { ModelServer } from '../src/mod.ts'
 
 /** Datatypes with a model `echo-<datatype>`: one value a row comes back. */
-export const echoed: readonly Datatype[] = [
+const echoed: readonly Datatype[] = [
   'BOOL',
   'UINT8',
   'UINT32',
@@ -125,7 +125,7 @@ export async function startTensorflowFixture(): Promise<TensorflowFixture> {
     models: manager,
     post: async (path, body, headers = {}) => {
       const response = await fetch(url + path, { method: 'POST', body, headers })
-      if (!/^application\/json/.test(response.headers.get('content-type') ?? '')) throw new Error(`${path} is answered by no JSON`)
+      if (response.headers.get('content-type')?.startsWith('application/json') !== true) throw new Error(`${path} is answered by no JSON`)
       return [response.status, await response.text()]
     },
     get: async (path, method = 'GET') => {
