@@ -21,10 +21,16 @@ export interface Backend extends Component {
   readonly maxBatchRows: number
   /** Runs that go on at once; one more would only wait. */
   readonly concurrency: number
-  /** All inputs of the signature, with the same count of rows. @throws MeshError */
-  run(inputs: Tensors, signal: AbortSignal): Promise<Tensors>
+  /** Whether a run that nobody waits for any more can be stopped: only then does its signal ever fire. */
+  readonly stoppable?: boolean
+  /**
+   * All inputs of the signature, with the same count of rows.
+   * @param deadlineMs ms since the epoch: after that nobody does; Infinity where absent
+   * @throws MeshError
+   */
+  run(inputs: Tensors, signal: AbortSignal, deadlineMs?: number): Promise<Tensors>
   /** As `run`, of the rows of several requests one after the other: for a backend that puts them together better than its caller. */
-  runParts?(parts: readonly Tensors[], signal: AbortSignal): Promise<PartsRun>
+  runParts?(parts: readonly Tensors[], signal: AbortSignal, deadlineMs?: number): Promise<PartsRun>
 }
 
 /** Outputs of all rows, and of the time that the run took what went into putting inputs together and getting outputs back. */

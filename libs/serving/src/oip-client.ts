@@ -5,7 +5,14 @@ import type { InferRequest, InferResponse, ModelClient, ModelSignature, Tensors 
 
 type TensorMetadata = inference.ModelMetadataResponse_TensorMetadata
 
-const { modelMetadata, modelInfer } = inference.GRPCInferenceServiceService
+const { modelConfig, modelMetadata, modelInfer } = inference.GRPCInferenceServiceService
+
+/** What a server says that a model takes. */
+export interface RemoteDescription {
+  readonly signature: ModelSignature
+  /** Infinity where the server names no limit; 1 for a model that is not batched. */
+  readonly maxBatchRows: number
+}
 
 /** Models behind an Open Inference Protocol v2 gRPC server; tensors travel as raw contents. It owns the channel. */
 export class OipModelClient implements ModelClient, Component {
@@ -20,8 +27,39 @@ export class OipModelClient implements ModelClient, Component {
     return this.#channel.start(signal)
   }
 
+  /** Resolves once connected. @throws as the channel's. */
+  waitForReady(signal: AbortSignal): Promise<void> {
+    return this.#channel.waitForReady(signal)
+  }
+
   drain(): Promise<void> {
     return this.#channel.drain()
+  }
+
+  /** Whether its first dimension is the row, and how many rows it takes, too: by the server's model configuration extension, or by the metadata's shapes. */
+  async describe(model: string, version: string, signal: AbortSignal): Promise<RemoteDescription> {
+    const { inputs, outputs } = await this.#channel.unary(modelMetadata, { name: model, version }, { signal })
+    const tensors = [...inputs, ...outputs]
+    const maxBatchSize = await this.#maxBatchSize(model, version, signal)
+    const batched = maxBatchSize === undefined ? tensors.every(({ shape }) => shape[0] === -1n) : maxBatchSize > 0
+    if (batched) {
+      const signature = { inputs: this.#columns(model, inputs), outputs: this.#columns(model, outputs) }
+      return { signature, maxBatchRows: maxBatchSize ?? Infinity }
+    }
+    const wholeShapes = new Map(tensors.map(({ name, shape }) => [name, shape.map(Number)]))
+    const whole = (own: readonly TensorMetadata[]): Signature => this.#columns(model, own, 0)
+    return { signature: { inputs: whole(inputs), outputs: whole(outputs), wholeShapes }, maxBatchRows: 1 }
+  }
+
+  /** Undefined where the server has no such extension. */
+  async #maxBatchSize(name: string, version: string, signal: AbortSignal): Promise<number | undefined> {
+    try {
+      const { config } = await this.#channel.unary(modelConfig, { name, version }, { signal })
+      return config?.maxBatchSize
+    } catch (thrown) {
+      if (MeshError.from(thrown).code === 'UNIMPLEMENTED') return undefined
+      throw thrown
+    }
   }
 
   async signature(model: string, signal: AbortSignal): Promise<ModelSignature> {
@@ -29,10 +67,10 @@ export class OipModelClient implements ModelClient, Component {
     return { inputs: this.#columns(model, inputs), outputs: this.#columns(model, outputs) }
   }
 
-  #columns(model: string, tensors: readonly TensorMetadata[]): Signature {
+  #columns(model: string, tensors: readonly TensorMetadata[], leastRank = 1): Signature {
     const columns = new Map<string, ColumnType>()
     for (const { name, datatype, shape } of tensors) {
-      if (!isDatatype(datatype) || shape.length === 0)
+      if (!isDatatype(datatype) || shape.length < leastRank)
         throw this.#wrongAnswer(
           `tensor "${name}" of model "${model}" is ${datatype} [${shape.join(', ')}]: expected an OIP datatype, and the row as first dimension`,
         )
@@ -41,7 +79,17 @@ export class OipModelClient implements ModelClient, Component {
     return columns
   }
 
-  async infer({ model, version, inputs, rowCount, deadlineMs, signal }: InferRequest): Promise<InferResponse> {
+  async infer(request: InferRequest): Promise<InferResponse> {
+    const response = await this.call(request)
+    for (const [name, { shape }] of response.outputs) {
+      if (shape[0] !== request.rowCount)
+        throw this.#wrongAnswer(`output "${name}" has shape [${shape.join(', ')}] for ${request.rowCount} rows`)
+    }
+    return response
+  }
+
+  /** As `infer`, without a look at the rows of the answer. */
+  async call({ model, version, inputs, deadlineMs, signal }: Omit<InferRequest, 'rowCount'>): Promise<InferResponse> {
     const { tensors, raw } = toRawTensors(inputs)
     const request: inference.ModelInferRequest = {
       modelName: model,
@@ -53,20 +101,15 @@ export class OipModelClient implements ModelClient, Component {
       rawInputContents: raw,
     }
     const response = await this.#channel.unary(modelInfer, request, { deadlineMs, signal })
-    return { model, version: response.modelVersion, outputs: this.#outputs(response, rowCount) }
+    return { model, version: response.modelVersion, outputs: this.#outputs(response) }
   }
 
-  #outputs({ outputs, rawOutputContents }: inference.ModelInferResponse, rowCount: number): Tensors {
-    let decoded: Tensors
+  #outputs({ outputs, rawOutputContents }: inference.ModelInferResponse): Tensors {
     try {
-      decoded = fromRawTensors(outputs, rawOutputContents)
+      return fromRawTensors(outputs, rawOutputContents)
     } catch (error) {
       throw this.#wrongAnswer((error as Error).message)
     }
-    for (const [name, { shape }] of decoded) {
-      if (shape[0] !== rowCount) throw this.#wrongAnswer(`output "${name}" has shape [${shape.join(', ')}] for ${rowCount} rows`)
-    }
-    return decoded
   }
 
   /** The server's fault, which no other input cures. */

@@ -6,6 +6,7 @@ import { copyRegion, regionBytes, writeRegion } from './shared-tensors.ts'
 import {
   closing,
   type Control,
+  deadlineNumber,
   inRegion,
   mailed,
   makeControl,
@@ -30,8 +31,17 @@ export interface WorkerReply extends PartsRun {
   readonly runUs: number
 }
 
+/** Of a call to what can be ended: not of one into a native runtime, which would take the process with it. */
+export interface CallLimits {
+  /** ms since the epoch; told to the worker. */
+  readonly deadlineMs: number
+  /** The thread of a call that takes longer is ended. */
+  readonly timeoutMs: number
+}
+
 interface Call {
   readonly inputMs: number
+  readonly impatient: NodeJS.Timeout | undefined
   readonly resolve: (reply: WorkerReply) => void
   readonly reject: (error: MeshError) => void
 }
@@ -95,8 +105,8 @@ export class ModelWorker {
     })
   }
 
-  /** Only where `idle`. Runs the rows of all parts as one. @throws MeshError UNAVAILABLE where the thread dies meanwhile. */
-  call(parts: readonly Tensors[]): Promise<WorkerReply> {
+  /** Only where `idle`. Runs the rows of all parts as one. @throws MeshError UNAVAILABLE where the thread dies meanwhile, DEADLINE_EXCEEDED where it is ended. */
+  call(parts: readonly Tensors[], limits?: CallLimits): Promise<WorkerReply> {
     const startedMs = performance.now()
     const { words } = this.#control
     const columns = this.#description!.signature.inputs
@@ -104,9 +114,11 @@ export class ModelWorker {
     Atomics.store(words, requestKind, bytes > this.#request.byteLength ? this.#mailRegions(bytes) : inRegion)
     writeRegion(this.#request, columns, parts)
     this.#state = 'busy'
+    this.#control.numbers[deadlineNumber] = limits?.deadlineMs ?? Infinity
     const inputMs = performance.now() - startedMs
     return new Promise<WorkerReply>((resolve, reject) => {
-      this.#call = { inputMs, resolve, reject }
+      const impatient = limits === undefined ? undefined : setTimeout(() => this.#end(limits.timeoutMs), limits.timeoutMs)
+      this.#call = { inputMs, impatient, resolve, reject }
       const seen = Atomics.load(words, replyBell)
       ring(this.#control, requestBell)
       const waited = Atomics.waitAsync(words, replyBell, seen)
@@ -133,19 +145,31 @@ export class ModelWorker {
     const { numbers } = this.#control
     const startedMs = performance.now()
     const outputs = copyRegion(this.#reply, this.#description!.signature.outputs, numbers[replyBytesNumber]!)
-    const call = this.#call
-    this.#call = undefined
+    const call = this.#endCall()
     this.#restartMs = firstRestartMs
     call?.resolve({ outputs, inputMs: call.inputMs, outputMs: performance.now() - startedMs, runUs: numbers[runUsNumber]! })
     this.#becomeIdle()
   }
 
   #fail({ code, message, field }: Extract<WorkerMessage, { kind: 'failed' }>): void {
-    const call = this.#call
-    this.#call = undefined
+    const call = this.#endCall()
     this.#restartMs = firstRestartMs
     call?.reject(new MeshError(code, message, field === undefined ? {} : { field }))
     this.#becomeIdle()
+  }
+
+  #endCall(): Call | undefined {
+    const call = this.#call
+    this.#call = undefined
+    clearTimeout(call?.impatient)
+    return call
+  }
+
+  #end(timeoutMs: number): void {
+    this.#endCall()?.reject(
+      new MeshError('DEADLINE_EXCEEDED', `the model took longer than the ${timeoutMs} ms that its config allows; its thread is ended`),
+    )
+    void this.#worker?.terminate()
   }
 
   #becomeIdle(): void {
@@ -156,8 +180,7 @@ export class ModelWorker {
   #died(code: number): void {
     const loaded = this.#state === 'busy' || this.#state === 'idle'
     this.#worker = undefined
-    this.#call?.reject(new MeshError('UNAVAILABLE', `the model worker died (code ${code}) during the call; it is being restarted`))
-    this.#call = undefined
+    this.#endCall()?.reject(new MeshError('UNAVAILABLE', `the model worker died (code ${code}) during the call; it is being restarted`))
     if (this.#state === 'closed') return
     this.#state = 'down'
     // A wait that nobody will end, else.

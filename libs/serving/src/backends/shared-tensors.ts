@@ -139,3 +139,13 @@ export function copyRegion(region: SharedArrayBuffer, columns: Signature, bytes:
   own.set(new Uint8Array(region, 0, bytes))
   return readRegion(own.buffer, columns)
 }
+
+/** The same tensors in memory of their own. */
+export function ownCopy(tensors: Tensors): Map<string, Tensor> {
+  const copies = new Map<string, Tensor>()
+  for (const [name, { datatype, shape, data }] of tensors) {
+    if ('bytes' in data) copies.set(name, { datatype: 'BYTES', shape, data: { bytes: data.bytes.slice(), offsets: data.offsets.slice() } })
+    else copies.set(name, { datatype, shape, data: data.slice() } as Tensor)
+  }
+  return copies
+}

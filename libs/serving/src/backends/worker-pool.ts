@@ -2,7 +2,7 @@ import type { Worker } from 'node:worker_threads'
 import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import type { Tensors } from '../backend.ts'
-import { ModelWorker, type WorkerReply } from './model-worker.ts'
+import { type CallLimits, ModelWorker, type WorkerReply } from './model-worker.ts'
 import type { WorkerDescription } from './worker-protocol.ts'
 
 /** Calls that wait for a worker: the batcher gives no more than there are workers, so these are few. */
@@ -39,19 +39,19 @@ export class WorkerPool {
   }
 
   /** On an idle worker; waits for one where all are busy. @throws MeshError UNAVAILABLE where none is alive or it dies; as the run. */
-  call(parts: readonly Tensors[]): Promise<WorkerReply> {
+  call(parts: readonly Tensors[], limits?: CallLimits): Promise<WorkerReply> {
     const idle = this.#workers.find((worker) => worker.state === 'idle')
-    return idle === undefined ? this.#callLater(parts) : idle.call(parts)
+    return idle === undefined ? this.#callLater(parts, limits) : idle.call(parts, limits)
   }
 
-  async #callLater(parts: readonly Tensors[]): Promise<WorkerReply> {
+  async #callLater(parts: readonly Tensors[], limits: CallLimits | undefined): Promise<WorkerReply> {
     for (;;) {
       if (!this.#workers.some((worker) => worker.state === 'busy'))
         throw new MeshError('UNAVAILABLE', `no worker of ${this.#what} is up; one is being restarted`)
       if (this.#waiting.length >= maxWaiting) throw new MeshError('RESOURCE_EXHAUSTED', `too many runs wait for a worker of ${this.#what}`)
       await new Promise<void>((resolve) => this.#waiting.push(resolve))
       const idle = this.#workers.find((worker) => worker.state === 'idle')
-      if (idle !== undefined) return idle.call(parts)
+      if (idle !== undefined) return idle.call(parts, limits)
     }
   }
 

@@ -19,9 +19,11 @@ export const inRegion = 0
 export const mailed = 1
 export const closing = 2
 
-/** Numbers of the control block (Float64) behind its words: µs of the run alone, bytes of the reply's region that are used. */
+/** Numbers of the control block (Float64) behind its words: µs of the run alone, bytes of the reply's region that are used; the request's deadline, ms. */
 export const runUsNumber = 0
 export const replyBytesNumber = 1
+export const deadlineNumber = 2
+const controlNumbers = 3
 
 export interface Control {
   readonly memory: SharedArrayBuffer
@@ -29,8 +31,8 @@ export interface Control {
   readonly numbers: Float64Array
 }
 
-export function makeControl(memory: SharedArrayBuffer = new SharedArrayBuffer(controlWords * 4 + 16)): Control {
-  return { memory, words: new Int32Array(memory, 0, controlWords), numbers: new Float64Array(memory, controlWords * 4, 2) }
+export function makeControl(memory: SharedArrayBuffer = new SharedArrayBuffer(controlWords * 4 + controlNumbers * 8)): Control {
+  return { memory, words: new Int32Array(memory, 0, controlWords), numbers: new Float64Array(memory, controlWords * 4, controlNumbers) }
 }
 
 /** Tells the other side that something is there for it. */
@@ -43,13 +45,6 @@ export function ring(control: Control, bell: number): void {
 export interface WorkerDescription {
   readonly signature: ModelSignature
   readonly maxBatchRows: number
-  /** Runs that the model lets go on at once in one instance. */
-  readonly concurrency?: number
-}
-
-/** What every worker is started with, beside what its kind needs (`workerData`). */
-export interface WorkerBase {
-  readonly control: SharedArrayBuffer
 }
 
 /** To the worker, before the request that is in these regions or whose reply is. */

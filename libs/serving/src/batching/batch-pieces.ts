@@ -22,6 +22,8 @@ export interface Pending {
   inferMs: number
   outputMs: number
   readonly span: RequestSpan | undefined
+  /** Called when it is settled without an answer: by the runs that its rows are in. */
+  whenGone: (() => void)[] | undefined
   settle(error: MeshError | undefined): void
 }
 

@@ -244,11 +244,13 @@ export class DynamicBatcher {
     const spans = batch.map((piece) => piece.request.span)
     const { model, version } = this.#statistics
     return inRunSpan(this.#telemetry, model, version, rows, spans, async () => {
-      if (this.#backend.runParts !== undefined) return this.#backend.runParts(inputs, this.#never)
+      const signal = this.#backend.stoppable === true ? wantedSignal(batch) : this.#never
+      const deadlineMs = batch.reduce((latest, { request }) => Math.max(latest, request.deadlineMs), 0)
+      if (this.#backend.runParts !== undefined) return this.#backend.runParts(inputs, signal, deadlineMs)
       const startedMs = performance.now()
       const joint = joinParts(inputs, this.#backend.signature.inputs.keys())
       const inputMs = performance.now() - startedMs
-      return { outputs: await this.#backend.run(joint, this.#never), inputMs, outputMs: 0 }
+      return { outputs: await this.#backend.run(joint, signal, deadlineMs), inputMs, outputMs: 0 }
     })
   }
 
@@ -275,6 +277,17 @@ export class DynamicBatcher {
     this.#pump()
     await empty
   }
+}
+
+/** Fires when all requests of the batch are settled without an answer. */
+function wantedSignal(batch: readonly Piece[]): AbortSignal {
+  const controller = new AbortController()
+  let wanted = batch.length
+  const gone = (): void => {
+    if (--wanted === 0) controller.abort()
+  }
+  for (const { request } of batch) (request.whenGone ??= []).push(gone)
+  return controller.signal
 }
 
 /** Who is to blame, in Triton's words. */

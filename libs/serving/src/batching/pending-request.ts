@@ -44,6 +44,7 @@ export function pendingRequest(setup: PendingSetup): Pending {
     inferMs: 0,
     outputMs: 0,
     span,
+    whenGone: undefined,
     settle: (error) => {
       if (request.settled) return
       request.settled = true
@@ -52,7 +53,10 @@ export function pendingRequest(setup: PendingSetup): Pending {
       signal.removeEventListener('abort', cancel)
       setup.onSettled(request, error)
       if (error === undefined) setup.resolve(joined(request.pieces as Tensors[]))
-      else setup.reject(error)
+      else {
+        setup.reject(error)
+        for (const gone of request.whenGone ?? []) gone()
+      }
     },
   }
   const giveUp = (): void => {
