@@ -1,25 +1,29 @@
-/** What a model of so many bytes on disk is taken to need before one was measured: its weights, once more what is laid out anew for the processor. */
-const firstFactor = 2
+/**
+ * What a model of so many bytes on disk needs at least: its weights, and once more those that are laid out anew for the processor. (An MLP of 34 MB: the resident
+ * set grows by 93, with the worker thread and the buffers of its load.)
+ */
+const leastFactor = 2
 /** Files smaller than this say nothing: what their load adds is not theirs. */
 const tellingBytes = 1024 * 1024
 const newestWeight = 0.3
 
 /** What the process keeps of a model's files in memory, learnt from the loads so far. */
 export class MemoryEstimate {
-  #factor = firstFactor
+  #factor = leastFactor
 
   /** @param sessions copies of the model: one in each worker thread */
   before(fileBytes: number, sessions: number): number {
-    return Math.ceil(fileBytes * Math.max(this.#factor, 1) * Math.max(1, sessions))
+    return Math.ceil(fileBytes * this.#factor * Math.max(1, sessions))
   }
 
   /**
-   * What a loaded version is taken to hold: what the resident set grew by while it was loaded, and at least its files once for each session. The growth is
-   * the process's, so traffic beside the load is in it, and memory that an earlier model left may hide it.
+   * What a loaded version is taken to hold: what the resident set grew by while it was loaded, and at least its files twice for each session. The growth is
+   * the process's: traffic beside the load is in it, and memory that an earlier model left to the allocator hides it.
    */
   after(fileBytes: number, sessions: number, grownBytes: number): number {
-    const measured = Math.max(grownBytes, fileBytes * Math.max(1, sessions))
-    if (fileBytes >= tellingBytes) this.#factor += (measured / (fileBytes * Math.max(1, sessions)) - this.#factor) * newestWeight
+    const copies = fileBytes * Math.max(1, sessions)
+    const measured = Math.max(grownBytes, copies * leastFactor)
+    if (fileBytes >= tellingBytes) this.#factor += (measured / copies - this.#factor) * newestWeight
     return measured
   }
 }

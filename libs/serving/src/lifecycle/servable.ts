@@ -28,6 +28,7 @@ export class Servable {
   readonly parts: ServableParts
   readonly signature: ModelSignature
   #handles = 0
+  #closed = false
   #released: (() => void) | undefined
   #unloaded: Promise<void> | undefined
 
@@ -62,14 +63,16 @@ export class Servable {
     return this.#unloaded
   }
 
-  /** At the process's end: takes no more calls of handles that are out, then as `unload`. */
+  /** At the process's end: answers what was taken, and frees the model though handles may be out; their next calls are refused. */
   async close(): Promise<void> {
     await this.parts.batcher.drain()
+    this.#closed = true
+    this.#released?.()
     await this.unload()
   }
 
   async #idle(): Promise<void> {
-    if (this.#handles > 0) await new Promise<void>((resolve) => (this.#released = resolve))
+    if (this.#handles > 0 && !this.#closed) await new Promise<void>((resolve) => (this.#released = resolve))
   }
 
   async #free(): Promise<void> {

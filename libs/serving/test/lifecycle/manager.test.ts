@@ -243,14 +243,14 @@ describe('a promotion', () => {
       await manager.promote('mlp', version)
       scores.set(version, (await ask(manager, 'mlp')).score)
     }
-    let stop = false
+    const stop = new AbortController()
     const answered = new Map([
       ['1', 0],
       ['2', 0],
     ])
     const failures: unknown[] = []
     const caller = async (): Promise<void> => {
-      while (!stop) {
+      while (!stop.signal.aborted) {
         try {
           const { version, score } = await ask(manager, 'mlp')
           if (Math.abs(score - scores.get(version)!) > 1e-5) failures.push(`version ${version} answered ${score}`)
@@ -266,7 +266,7 @@ describe('a promotion', () => {
       await manager.promote('mlp', version)
       expect(await versionOf(manager, 'mlp')).toBe(version)
     }
-    stop = true
+    stop.abort()
     await Promise.all(callers)
     expect(failures).toEqual([])
     expect(Math.min(...answered.values())).toBeGreaterThan(0)

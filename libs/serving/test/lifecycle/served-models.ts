@@ -50,7 +50,7 @@ export class TestBed {
   }
 
   /** A model whose answer to `features` 0 tells its version: `sigmoid(version)`. */
-  async write(model: string, version: number | string, bias = Number(version)): Promise<string> {
+  async write(model: string, version: number | string, bias: number = Number(version)): Promise<string> {
     return writeModel(this.repository, model, version, logisticModel(weights, bias))
   }
 
@@ -62,7 +62,7 @@ export class TestBed {
   }
 }
 
-export const features = (rows = 1): Tensors =>
+export const features = (rows: number = 1): Tensors =>
   new Map<string, Tensor>([['features', tensor('FP32', [rows, 3], new Float32Array(rows * 3))]])
 
 export interface Answer {

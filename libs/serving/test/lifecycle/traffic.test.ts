@@ -1,0 +1,189 @@
+import { join } from 'node:path'
+import { tensor } from '@spillway/core'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { ModelManager } from '../../src/mod.ts'
+import { logisticModel, mlpModel, onnxModel, writeModel } from '../onnx-builder.ts'
+import { eventually, refusal, signal, states, TestBed, versionOf } from './served-models.ts'
+
+let bed: TestBed
+let manager: ModelManager
+beforeEach(async () => {
+  bed = await TestBed.make()
+  for (const version of [1, 2, 3]) await bed.write('a', version)
+  const listed = [{ name: 'a', basePath: join(bed.repository, 'a'), policy: { kind: 'latest' as const, count: 2 } }]
+  manager = await bed.started({ listed })
+})
+afterEach(() => bed.close())
+
+/** How often each version answered. */
+async function answers(count: number, key?: (call: number) => string): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {}
+  for (let call = 0; call < count; call++) {
+    const version = await versionOf(manager, 'a', key === undefined ? {} : { key: key(call) })
+    counts[version] = (counts[version] ?? 0) + 1
+  }
+  return counts
+}
+
+describe('labels', () => {
+  test('stand for loaded versions, and are moved and taken away', async () => {
+    manager.setLabel('a', 'stable', '2')
+    manager.setLabel('a', 'canary', '3')
+    expect(await versionOf(manager, 'a', { label: 'stable' })).toBe('2')
+    expect([...manager.labels('a')]).toEqual([
+      ['stable', '2'],
+      ['canary', '3'],
+    ])
+    manager.setLabel('a', 'stable', '3')
+    expect(await versionOf(manager, 'a', { label: 'stable' })).toBe('3')
+    manager.setLabel('a', 'canary', undefined)
+    expect(await refusal(() => manager.acquire('a', { label: 'canary' }))).toMatchObject({ code: 'FAILED_PRECONDITION' })
+    expect(manager.isReady('a', { label: 'canary' })).toBe(false)
+  })
+
+  test('are refused where the version is not loaded', async () => {
+    expect(await refusal(() => manager.setLabel('a', 'old', '1'))).toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: 'model "a": 1 is not loaded: its loaded versions are 3, 2',
+    })
+  })
+
+  test('keep their versions loaded, until they are taken away', async () => {
+    manager.setLabel('a', 'stable', '2')
+    await manager.promote('a', '1')
+    await eventually(() => states(manager, 'a')).toEqual(['3:AVAILABLE', '2:AVAILABLE', '1:AVAILABLE'])
+    manager.setLabel('a', 'stable', undefined)
+    await eventually(() => states(manager, 'a')).toEqual(['3:AVAILABLE', '2:END', '1:AVAILABLE'])
+  })
+})
+
+describe('a split', () => {
+  test('gives each version its part of the calls without a key, and the metrics say which', async () => {
+    manager.setTraffic('a', {
+      split: [
+        { to: '2', weight: 3 },
+        { to: '3', weight: 1 },
+      ],
+    })
+    const counts = await answers(100)
+    expect(Math.abs(counts['2']! - 75)).toBeLessThan(3)
+    const answered = (version: string): bigint => manager.statistics('a', version)[0]!.inferenceCount
+    expect([answered('2'), answered('3')]).toEqual([BigInt(counts['2']!), BigInt(counts['3']!)])
+    expect(await bed.metric('spillway_model_traffic_share', { model: 'a', version: '2' })).toBe(0.75)
+    expect(await bed.metric('nv_inference_count', { model: 'a', version: '3' })).toBe(counts['3'])
+  })
+
+  test('gives a key to one version, also after a restart', async () => {
+    const traffic = {
+      split: [
+        { to: '2', weight: 50 },
+        { to: '3', weight: 50 },
+      ],
+    }
+    manager.setTraffic('a', traffic)
+    const placed = async (models: ModelManager): Promise<string[]> =>
+      Promise.all(Array.from({ length: 40 }, (_, i) => versionOf(models, 'a', { key: `card-${i}` })))
+    const first = await placed(manager)
+    expect(new Set(first)).toEqual(new Set(['2', '3']))
+    expect(await placed(manager)).toEqual(first)
+    const again = await bed.started({ listed: [{ name: 'a', basePath: join(bed.repository, 'a'), policy: { kind: 'latest', count: 2 } }] })
+    again.setTraffic('a', traffic)
+    expect(await placed(again)).toEqual(first)
+  })
+
+  test('follows a label, leaves named versions alone, and ends with a promotion', async () => {
+    manager.setLabel('a', 'canary', '2')
+    manager.setTraffic('a', { split: [{ to: 'label:canary', weight: 1 }] })
+    expect(await answers(5)).toEqual({ 2: 5 })
+    expect(await versionOf(manager, 'a', { version: '3' })).toBe('3')
+    manager.setLabel('a', 'canary', '3')
+    expect(await answers(5)).toEqual({ 3: 5 })
+    await manager.promote('a', '2')
+    expect(await answers(5)).toEqual({ 2: 5 })
+    expect(manager.traffic('a').split).toEqual([])
+  })
+
+  test('that cannot be is refused, and what was goes on', async () => {
+    manager.setTraffic('a', { split: [{ to: '2', weight: 1 }] })
+    expect(await refusal(() => manager.setTraffic('a', { split: [{ to: '1', weight: 1 }] }))).toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      field: 'split[0].to',
+    })
+    expect(await refusal(() => manager.setTraffic('a', { split: [{ to: '2', weight: -1 }] }))).toMatchObject({ code: 'INVALID_ARGUMENT' })
+    expect(await refusal(() => manager.setTraffic('a', { split: [], shadow: { to: 'label:x', fraction: 1 } }))).toMatchObject({
+      code: 'FAILED_PRECONDITION',
+    })
+    expect(await answers(3)).toEqual({ 2: 3 })
+  })
+})
+
+describe('a shadow', () => {
+  const copies = (outcome: string, version = '2'): Promise<number> =>
+    bed.metric('spillway_model_shadow_calls_total', { model: 'a', version, outcome })
+
+  test('is given copies, and its differing answers are counted, not given', async () => {
+    manager.setTraffic('a', { split: [], shadow: { to: '2', fraction: 0.5 } })
+    expect(await answers(40)).toEqual({ 3: 40 })
+    await eventually(() => copies('different')).toBeGreaterThan(15)
+    await eventually(() => manager.statistics('a', '2')[0]!.inferenceCount).toBeLessThan(25n)
+    expect(await bed.metric('spillway_model_shadow_different_rows_total', { model: 'a', version: '2' })).toBe(await copies('different'))
+    manager.setTraffic('a', { split: [] })
+    const before = await copies('different')
+    await answers(10)
+    expect(await copies('different')).toBe(before)
+  })
+
+  test('that says the same is counted so', async () => {
+    await writeModel(bed.repository, 'a', 4, logisticModel([0.5, -1, 2], 3))
+    await manager.promote('a', '4')
+    await eventually(() => states(manager, 'a')[0]).toBe('4:AVAILABLE')
+    manager.setTraffic('a', { split: [], shadow: { to: '3', fraction: 1 } })
+    for (let call = 0; call < 5; call++) expect(await versionOf(manager, 'a')).toBe('4')
+    await eventually(() => copies('same', '3')).toBe(5)
+  })
+
+  test('that fails fails nobody, and its copies are bounded', async () => {
+    // Each look-up beyond its table of one entry fails; the served one has ten.
+    const table = (size: number): Uint8Array =>
+      onnxModel({
+        inputs: [{ name: 'index', datatype: 'INT64', shape: ['rows'] }],
+        outputs: [{ name: 'value', datatype: 'FP32', shape: ['rows'] }],
+        initializers: [{ name: 'table', shape: [size], data: new Float32Array(size) }],
+        nodes: [{ op: 'Gather', inputs: ['table', 'index'], outputs: ['value'] }],
+      })
+    await writeModel(bed.repository, 'look-up', 1, table(1))
+    await writeModel(bed.repository, 'look-up', 2, table(10))
+    const models = await bed.started({
+      listed: [{ name: 'look-up', basePath: join(bed.repository, 'look-up'), policy: { kind: 'all' } }],
+      models: ['look-up'],
+    })
+    models.setTraffic('look-up', { split: [], shadow: { to: '1', fraction: 1 } })
+    const call = async (): Promise<void> => {
+      const handle = await models.acquire('look-up')
+      try {
+        await handle.infer(new Map([['index', tensor('INT64', [1], BigInt64Array.of(7n))]]), 1, { deadlineMs: Infinity, signal })
+      } finally {
+        handle.release()
+      }
+    }
+    await Promise.all(Array.from({ length: 1_000 }, call))
+    const count = (outcome: string): Promise<number> =>
+      bed.metric('spillway_model_shadow_calls_total', { model: 'look-up', version: '1', outcome })
+    await eventually(async () => (await count('failed')) + (await count('dropped'))).toBe(1_000)
+    expect(await count('dropped')).toBeGreaterThan(0)
+  })
+
+  test('is asked when the caller has its answer', async () => {
+    await writeModel(bed.repository, 'm', 1, mlpModel([3, 1024, 1024, 1]))
+    await writeModel(bed.repository, 'm', 2, mlpModel([3, 4, 1]))
+    const models = await bed.started({
+      listed: [{ name: 'm', basePath: join(bed.repository, 'm'), policy: { kind: 'all' } }],
+      models: ['m'],
+    })
+    models.setTraffic('m', { split: [], shadow: { to: '1', fraction: 1 } })
+    const shadowed = (): bigint => models.statistics('m', '1')[0]!.inferenceCount
+    expect(await versionOf(models, 'm')).toBe('2')
+    expect(shadowed()).toBe(0n)
+    await eventually(shadowed).toBe(1n)
+  })
+})
