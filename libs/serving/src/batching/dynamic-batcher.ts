@@ -185,14 +185,15 @@ export class DynamicBatcher {
     return true
   }
 
-  /** The next batch, without requests that cannot be answered in time. One at least is run where the backend is idle, so that what runs take is known. */
+  /** The next batch, without requests that cannot be answered in time. One that is alone is tried, so that what runs take stays known. */
   #take(): Piece[] {
     const nowMs = this.#clock.nowMs()
     const late: Pending[] = []
-    let certain = this.#running === 0
+    let taken = 0
     const fits = ({ deadlineMs }: Pending, rows: number): boolean => {
-      const inTime = deadlineMs > nowMs && (certain || deadlineMs >= nowMs + this.#times.estimateMs(rows))
-      certain &&= !inTime
+      const alone = taken === 0 && this.#running === 0 && this.#queue.rows === 0
+      const inTime = deadlineMs > nowMs && (alone || deadlineMs >= nowMs + this.#times.estimateMs(rows))
+      if (inTime) taken++
       return inTime
     }
     const monotonicMs = performance.now()
