@@ -1,5 +1,6 @@
 export * from './backend.ts'
 export * from './backends/backend-for.ts'
+export * from './backends/model-module.ts'
 export * from './backends/onnx-backend.ts'
 export * from './batching/batcher-options.ts'
 export * from './batching/check-inputs.ts'
