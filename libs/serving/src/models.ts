@@ -115,6 +115,13 @@ export interface Models {
   unload(model: string, options?: { readonly dependents?: boolean }): Promise<void>
   /** Makes the version the default one (update and rollback alike), loading it first where it is not. Takes effect between two runs. */
   promote(model: string, version: string): Promise<void>
+  /**
+   * Makes the version the default one that was it before this one, however that came about. @returns the version
+   * @throws MeshError FAILED_PRECONDITION where there was none, NOT_FOUND where it is gone
+   */
+  rollback(model: string): Promise<string>
+  /** The version that calls go to where there is no split; undefined while there is none. @throws MeshError NOT_FOUND */
+  defaultVersion(model: string): string | undefined
   labels(model: string): ReadonlyMap<string, string>
   /** Undefined takes the label away. @throws MeshError FAILED_PRECONDITION where the version is not loaded. */
   setLabel(model: string, label: string, version: string | undefined): void

@@ -30,6 +30,8 @@ export interface ModelManagerOptions extends OverrideParsers {
   readonly settleMs?: DirectorySourceOptions['settleMs']
   /** Whether `start` fails where a model cannot be served; default true. Else it is not ready until the model is. */
   readonly exitOnError?: boolean
+  /** Whether it is ready only while every model that should be is served; default true. Else as soon as it has started. */
+  readonly strictReadiness?: boolean
   /** What callers of a model need of its signature: a version that throws here is refused. By model. */
   readonly expects?: ReadonlyMap<string, SignatureExpectation>
   /** What all models together may hold; without limit where absent. */

@@ -1,5 +1,6 @@
 import { type Clock, type Component, MeshError, systemClock } from '@spillway/core'
 import { ModelMetrics } from '../batching/model-metrics.ts'
+import { modelConfigParsers } from '../config/parse-model-config.ts'
 import type { LoadOverrides, ModelHandle, Models, ModelStatistics, Traffic, VersionChoice, VersionStatus } from '../models.ts'
 import { DirectorySource } from './directory-source.ts'
 import { LifecycleMetrics } from './lifecycle-metrics.ts'
@@ -31,9 +32,10 @@ export class ModelManager implements Component, Models {
   #started = false
   #drained: Promise<void> | undefined
 
-  constructor(options: ModelManagerOptions) {
-    const { telemetry, mode = 'none', pollMs = defaultPollMs, clock = systemClock } = options
+  constructor(given: ModelManagerOptions) {
+    const { telemetry, mode = 'none', pollMs = defaultPollMs, clock = systemClock } = given
     const { logger } = telemetry
+    const options = { ...modelConfigParsers(logger), ...given }
     this.#options = options
     this.#clock = clock
     const source = options.source ?? directorySource(options)
@@ -88,6 +90,7 @@ export class ModelManager implements Component, Models {
 
   get ready(): boolean {
     if (!this.#started || this.#stop.signal.aborted) return false
+    if (this.#options.strictReadiness === false) return true
     for (const model of this.#set.all()) if (model.wanted && !this.#isServed(model)) return false
     return true
   }
@@ -216,6 +219,15 @@ export class ModelManager implements Component, Models {
   /** `latest` for the version: from now on the newest is the default one again. */
   promote(name: string, version: string): Promise<void> {
     return this.#control.promote(this.#known(name), version)
+  }
+
+  rollback(name: string): Promise<string> {
+    return this.#control.rollback(this.#known(name))
+  }
+
+  defaultVersion(name: string): string | undefined {
+    const model = this.#known(name)
+    return this.#isServed(model) ? model.traffic.defaultVersion : undefined
   }
 
   labels(name: string): ReadonlyMap<string, string> {

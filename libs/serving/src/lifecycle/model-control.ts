@@ -224,6 +224,19 @@ export class ModelControl {
     })
   }
 
+  /** @returns the version that calls go to from now on */
+  async rollback(model: ServedModel): Promise<string> {
+    const { earlier, defaultVersion } = model.traffic
+    const version = earlier.at(-1)
+    if (version === undefined) {
+      const now = defaultVersion === undefined ? 'none was ever served' : `version ${defaultVersion} is the first`
+      throw new MeshError('FAILED_PRECONDITION', `model "${model.name}" has no earlier version to go back to: ${now} since the server started`)
+    }
+    await this.promote(model, version)
+    model.traffic.rolledBack(earlier.slice(0, -1))
+    return version
+  }
+
   /** Of labels or traffic, at once. Versions that nobody names any more may go then. */
   change(model: ServedModel, change: (traffic: ModelTraffic, loaded: ReadonlyMap<string, Servable>) => void): void {
     model.change(change)

@@ -12,6 +12,9 @@ type Loaded = ReadonlyMap<string, Servable>
 /** What a target of traffic begins with that is a label's. */
 const labelPrefix = 'label:'
 
+/** How far back one can roll. */
+const mostEarlier = 16
+
 /** Which of a model's versions is called: the promoted one, its labels, its traffic; and the route that follows from them. */
 export class ModelTraffic {
   readonly #model: string
@@ -22,6 +25,10 @@ export class ModelTraffic {
   #traffic: Traffic = { split: [] }
   #promoted: string | undefined
   #route: Route | undefined
+  /** The version that calls go to where there is no split; the last one while nothing is loaded. */
+  #default: string | undefined
+  /** Those that were it before, the latest last. */
+  #earlier: readonly string[] = []
 
   constructor(model: string, metrics: LifecycleMetrics) {
     this.#model = model
@@ -38,6 +45,20 @@ export class ModelTraffic {
 
   get promoted(): string | undefined {
     return this.#promoted
+  }
+
+  get defaultVersion(): string | undefined {
+    return this.#default
+  }
+
+  /** Versions that were the default one before this, the latest last. */
+  get earlier(): readonly string[] {
+    return this.#earlier
+  }
+
+  /** The version that was the default one last is it again: what came after it is none to go back to. */
+  rolledBack(earlier: readonly string[]): void {
+    this.#earlier = earlier
   }
 
   /** Undefined while nothing is loaded. */
@@ -92,6 +113,7 @@ export class ModelTraffic {
   compile(loaded: Loaded): void {
     const newest = [...loaded.keys()].toSorted(newestFirst)[0]
     const main = loaded.get(this.#promoted ?? '') ?? (newest === undefined ? undefined : loaded.get(newest))
+    if (main !== undefined) this.#isDefault(main.version)
     const shares = this.#traffic.split.flatMap(({ to, weight }): RouteShare[] => {
       const servable = loaded.get(this.#resolve(to) ?? '')
       return servable === undefined || weight === 0 ? [] : [{ servable, weight }]
@@ -99,6 +121,12 @@ export class ModelTraffic {
     if (shares.length === 0 && main !== undefined) shares.push({ servable: main, weight: 1 })
     this.#route = shares.length === 0 ? undefined : new Route(this.#model, shares, this.#shadow(loaded))
     this.#report(loaded, shares)
+  }
+
+  #isDefault(version: string): void {
+    if (version === this.#default) return
+    if (this.#default !== undefined) this.#earlier = [...this.#earlier, this.#default].slice(-mostEarlier)
+    this.#default = version
   }
 
   #shadow(loaded: Loaded): RouteShadow | undefined {
