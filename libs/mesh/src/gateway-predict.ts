@@ -1,8 +1,7 @@
-import { type Batch, bytesAt, type BytesColumn, bytesColumn, type Clock, column, MeshError } from '@spillway/core'
+import { type Batch, bytesAt, type BytesColumn, bytesColumn, type Clock, column, MeshError, type Runner } from '@spillway/core'
 import type { GatewayPipeline, PredictCall, PredictResult } from './gateway-pipeline.ts'
 import { type Graph, pipelineTopics, preprocessingStage } from './graph.ts'
 import type { Pipeline } from './pipeline.ts'
-import type { Runner } from './runner.ts'
 import { eventColumn } from './sinks.ts'
 import { InputReader } from './sources.ts'
 

@@ -1,7 +1,17 @@
-import { type Batch, type Code, earliestDeadlineMs, isCode, MeshError, type Mode, type StageContext } from '@spillway/core'
+import {
+  type Batch,
+  type Code,
+  earliestDeadlineMs,
+  type FailedRows,
+  isCode,
+  MeshError,
+  type Mode,
+  type Runner,
+  type RunResult,
+  type StageContext,
+} from '@spillway/core'
 import { type GrpcChannel, type GrpcService, unaryHandler } from '@spillway/rpc'
 import { type FrameInfo, fromInferRequest, meshV1, toInferRequest } from '@spillway/wire'
-import type { FailedRows, Runner, RunResult } from './runner.ts'
 import type { StageId } from './graph.ts'
 import { otherSchema } from './sources.ts'
 

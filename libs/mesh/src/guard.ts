@@ -1,8 +1,7 @@
-import type { Batch, StageContext } from '@spillway/core'
+import type { Batch, Runner, RunResult, StageContext } from '@spillway/core'
 import type { Attempt } from '@spillway/bus'
 import type { Telemetry } from '@spillway/telemetry'
 import type { Isolation } from './isolation.ts'
-import type { Runner, RunResult } from './runner.ts'
 import { TransientFaults } from './transient-faults.ts'
 
 export interface GuardedRows {

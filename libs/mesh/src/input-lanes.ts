@@ -1,4 +1,4 @@
-import { type Batch, type Clock, type Component, sliceBatch } from '@spillway/core'
+import { type Batch, type Clock, type Component, type FailedRows, sliceBatch } from '@spillway/core'
 import type { Lag, Slice } from '@spillway/bus'
 import type { HistoryStore, Owner } from '@spillway/features'
 import type { Telemetry } from '@spillway/telemetry'
@@ -7,7 +7,6 @@ import { AlignmentExchange } from './alignment-exchange.ts'
 import type { SegmentPlan } from './graph.ts'
 import { PartitionShare } from './partition-share.ts'
 import type { Pipeline } from './pipeline.ts'
-import type { FailedRows } from './runner.ts'
 import type { Decoded } from './sources.ts'
 
 export interface InputLanesOptions {

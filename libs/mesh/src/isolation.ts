@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { type Batch, MeshError, takeRows } from '@spillway/core'
+import { type Batch, mergeResults, MeshError, type RunResult, takeRows } from '@spillway/core'
 import type { Attempt } from '@spillway/bus'
 import type { Telemetry } from '@spillway/telemetry'
-import { mergeResults, type RunResult } from './runner.ts'
 import { isIn, noteOf, partsOf, type RowRange, type Suspicion, suspicionOf } from './suspicion.ts'
 
 export interface Isolated {

@@ -1,4 +1,14 @@
-import { type Clock, type Component, MeshError, type Mode, type Stage } from '@spillway/core'
+import {
+  type Clock,
+  type Component,
+  type LinkedStage,
+  MeshError,
+  type Mode,
+  type PortLink,
+  type Runner,
+  type Stage,
+  StageLinks,
+} from '@spillway/core'
 import type { Bus } from '@spillway/bus'
 import type { HistoryStore } from '@spillway/features'
 import type { GrpcChannel, GrpcService } from '@spillway/rpc'
@@ -25,10 +35,10 @@ import { GrpcRunner, meshService } from './grpc-link.ts'
 import { Isolation } from './isolation.ts'
 import type { Pipeline } from './pipeline.ts'
 import { RedriveHead } from './redrive-head.ts'
-import { type Exit, type Runner, StageRunner } from './runner.ts'
 import { Segment } from './segment.ts'
 import type { Sink } from './sinks.ts'
 import { EventSource, FrameSource } from './sources.ts'
+import { stageObserver } from './stage-observer.ts'
 
 export interface MeshProcessOptions {
   readonly pipeline: Pipeline
@@ -54,7 +64,7 @@ export class MeshProcess implements Component {
   readonly segments: readonly Segment[]
   private readonly options: MeshProcessOptions
   private readonly hosted: ReadonlySet<StageId>
-  private readonly runners = new Map<string, Runner>()
+  private readonly links: Readonly<Record<Mode, StageLinks>>
   private readonly frame: FrameInfo
   private readonly stages: ReadonlyMap<StageId, Stage>
   private readonly callLog: CallLog | undefined
@@ -69,6 +79,10 @@ export class MeshProcess implements Component {
     this.callLog = this.makeCallLog()
     this.isolation = new Isolation({ logger: options.telemetry.logger })
     this.stages = new Map([...options.stages, ...this.ownStages()])
+    const observer = stageObserver(options.telemetry, options.metrics)
+    const links = (mode: Mode): StageLinks =>
+      new StageLinks({ node: (id) => (this.hosted.has(id) ? this.linked(id, mode) : this.remoteRunner(id)), observer })
+    this.links = { stream: links('stream'), request: links('request') }
     this.segments = graph.segments.filter((plan) => services.has(plan.service)).map((plan) => this.segment(plan))
   }
 
@@ -98,7 +112,7 @@ export class MeshProcess implements Component {
   gatewayPipeline(): GatewayPipeline {
     const { pipeline, graph, bus, clock } = this.options
     const predicted = [...pipeline.inputs.values()].find((input) => input.predict)!
-    const served = gatewayPipeline(pipeline, graph, this.runner(graph.entry(predicted.name), 'request'), clock)
+    const served = gatewayPipeline(pipeline, graph, this.links.request.runner(graph.entry(predicted.name)), clock)
     return { ...served, deadLetters: new DeadLetters({ bus, pipeline, graph }) }
   }
 
@@ -109,7 +123,7 @@ export class MeshProcess implements Component {
       if (name !== pipeline.name) throw new MeshError('NOT_FOUND', `this process runs pipeline "${pipeline.name}", not "${name}"`)
       if (!this.hosted.has(stage))
         throw new MeshError('NOT_FOUND', `stage "${stage}" is not hosted here: this process has ${[...this.hosted].join(', ')}`)
-      return this.runner(stage, mode)
+      return this.links[mode].runner(stage)
     }
     return meshService(lookup, this.frame)
   }
@@ -132,28 +146,12 @@ export class MeshProcess implements Component {
     return new CallLog({ bus, topic: pipeline.featureLog.topic, frame, logger: telemetry.logger, metrics })
   }
 
-  /** A stage and what follows it. On streams a topic link ends the way; a request is taken on by a call instead. */
-  private runner(id: StageId, mode: Mode): Runner {
-    const key = `${mode} ${id}`
-    const known = this.runners.get(key)
-    if (known !== undefined) return known
-    const runner = this.hosted.has(id) ? this.localRunner(id, mode) : this.remoteRunner(id)
-    this.runners.set(key, runner)
-    return runner
-  }
-
-  private localRunner(id: StageId, mode: Mode): Runner {
-    const { graph, telemetry, metrics } = this.options
+  /** A stage and what follows it, where it is hosted here. */
+  private linked(id: StageId, mode: Mode): LinkedStage {
     const stage = this.stages.get(id)
     if (stage === undefined) throw new MeshError('INTERNAL', `stage "${id}" was not made`)
-    const exits = new Map<string, Exit>()
-    for (const [port, edge] of graph.stages.get(id)!.edges) exits.set(port, this.exit(edge, mode))
-    return new StageRunner({ stage, exits, telemetry, metrics })
-  }
-
-  private exit(edge: Edge, mode: Mode): Exit {
-    if (edge.to === 'output' || (edge.link === 'topic' && mode === 'stream')) return { kind: 'topic', topic: edge.topic }
-    return { kind: 'call', runner: this.runner(edge.stage, mode) }
+    const edges = [...this.options.graph.stages.get(id)!.edges]
+    return { stage, links: new Map(edges.map(([port, edge]) => [port, linkOf(edge, mode)])) }
   }
 
   private remoteRunner(id: StageId): Runner {
@@ -177,10 +175,10 @@ export class MeshProcess implements Component {
           definition === undefined
             ? new FrameSource({ stage, schema: pipeline.schemaHash, maxRows: pipeline.slices.maxRecords, late: pipeline.deadline.late })
             : new EventSource(pipeline, definition, preprocessingStage(definition.name))
-        return [topic, { source, runner: this.runner(stage, 'stream'), answers: definition?.predict ?? true }]
+        return [topic, { source, runner: this.links.stream.runner(stage), answers: definition?.predict ?? true }]
       }),
     )
-    const runnerOf = (stage: StageId): Runner => this.runner(stage, 'stream')
+    const runnerOf = (stage: StageId): Runner => this.links.stream.runner(stage)
     return new Segment({
       plan,
       pipeline,
@@ -204,6 +202,11 @@ export class MeshProcess implements Component {
         if (edge.to === 'output' || edge.link === 'topic') sinks.set(edge.topic, sinkOf(edge, pipeline))
     return sinks
   }
+}
+
+/** On streams a topic link ends the way; a request is taken on by a call instead. */
+function linkOf(edge: Edge, mode: Mode): PortLink {
+  return edge.to === 'output' || (edge.link === 'topic' && mode === 'stream') ? { sink: edge.topic } : { stage: edge.stage }
 }
 
 function sinkOf(edge: Edge, pipeline: Pipeline): Sink {

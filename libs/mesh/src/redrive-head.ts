@@ -1,11 +1,20 @@
 import type { Bus, RecordHeaders, Slice } from '@spillway/bus'
-import { type Batch, bytesAt, bytesColumn, concatBatches, MeshError, redrivenHeader, textColumn } from '@spillway/core'
+import {
+  type Batch,
+  bytesAt,
+  bytesColumn,
+  concatBatches,
+  type FailedRows,
+  MeshError,
+  redrivenHeader,
+  type Runner,
+  textColumn,
+} from '@spillway/core'
 import { entryOf, eventHeaders, letterRow, type LetterRecord } from './dead-letter-entry.ts'
 import { letterHeaders, settlementOf } from './dead-letter-headers.ts'
 import { LetterMarks } from './dead-letter-marks.ts'
 import { type Graph, preprocessingStage, type SegmentPlan, type StageId } from './graph.ts'
 import type { Pipeline, PipelineInput } from './pipeline.ts'
-import type { FailedRows, Runner } from './runner.ts'
 import { InputReader, sameColumns, type Source } from './sources.ts'
 
 /** Rows of letters that were given back, which go on together. */

@@ -1,9 +1,8 @@
 import type { Attempt, Bus, Write } from '@spillway/bus'
-import { type Batch, MeshError, takeRows } from '@spillway/core'
+import { type Batch, type FailedRows, MeshError, type RunResult, takeRows } from '@spillway/core'
 import type { FrameInfo } from '@spillway/wire'
 import type { SegmentPlan } from './graph.ts'
 import type { Pipeline } from './pipeline.ts'
-import type { FailedRows, RunResult } from './runner.ts'
 import { encodeDeadLetters, encodeEvents, encodeFrames, type Encoded, type Sink, type SinkContext } from './sinks.ts'
 
 export interface SegmentOutputsOptions {

@@ -1,4 +1,14 @@
-import { type Clock, type Component, MeshError, redrivenHeader, type StageContext } from '@spillway/core'
+import {
+  type Clock,
+  type Component,
+  type FailedRows,
+  mergeResults,
+  MeshError,
+  redrivenHeader,
+  type Runner,
+  type RunResult,
+  type StageContext,
+} from '@spillway/core'
 import type { Attempt, Bus, Lag, Outputs, Processor, ProcessorEvent, Slice, Write } from '@spillway/bus'
 import type { HistoryStore } from '@spillway/features'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
@@ -8,7 +18,6 @@ import { Isolation } from './isolation.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { SegmentPlan } from './graph.ts'
 import type { RedriveHead } from './redrive-head.ts'
-import { type FailedRows, mergeResults, type Runner, type RunResult } from './runner.ts'
 import { SegmentOutputs } from './segment-outputs.ts'
 import type { Sink } from './sinks.ts'
 import type { Decoded, Source } from './sources.ts'

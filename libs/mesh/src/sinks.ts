@@ -1,8 +1,17 @@
-import { bytesAt, bytesColumn, type Batch, column, type MeshError, sliceBatch, type BytesColumn, textColumn } from '@spillway/core'
+import {
+  type Batch,
+  bytesAt,
+  type BytesColumn,
+  bytesColumn,
+  column,
+  type FailedRows,
+  type MeshError,
+  sliceBatch,
+  textColumn,
+} from '@spillway/core'
 import { recordBytes, recordBytesLimit, type RecordHeaders, type Records, takeRecords, type Write } from '@spillway/bus'
 import { cloudEventHeaders, encodeFrame, type FrameInfo, splitFrames } from '@spillway/wire'
 import { letterHeaders } from './dead-letter-headers.ts'
-import type { FailedRows } from './runner.ts'
 
 /** The column in which a stage gives an edge event's JSON. */
 export const eventColumn = 'event'

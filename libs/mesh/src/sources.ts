@@ -1,4 +1,4 @@
-import { bytesAt, type Batch, concatBatches, emptyBatch, MeshError, rowMeta, takeRows } from '@spillway/core'
+import { type Batch, bytesAt, concatBatches, emptyBatch, type FailedRows, MeshError, rowMeta, takeRows } from '@spillway/core'
 import type { Slice } from '@spillway/bus'
 import {
   compileEventReader,
@@ -9,7 +9,6 @@ import {
   type Frame,
   type FrameInfo,
 } from '@spillway/wire'
-import type { FailedRows } from './runner.ts'
 import type { Pipeline, PipelineInput } from './pipeline.ts'
 import type { LatePolicy } from './pipeline-schema.ts'
 

@@ -1,6 +1,14 @@
-import { type Batch, MeshError, type StageContext, takeRows } from '@spillway/core'
+import {
+  type Batch,
+  type FailedRows,
+  mergeResults,
+  MeshError,
+  type Runner,
+  type RunResult,
+  type StageContext,
+  takeRows,
+} from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import { type FailedRows, mergeResults, type Runner, type RunResult } from './runner.ts'
 import { split } from './suspicion.ts'
 
 export interface FaultyRun {

@@ -1,9 +1,8 @@
-import { type Batch, MeshError, type StageContext, takeRows, text, withColumns } from '@spillway/core'
+import { type Batch, MeshError, type StageContext, StageRunner, takeRows, text, withColumns } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
 import { CustomStage } from '../src/custom-stage.ts'
 import { defineStage, type StageModule, type StageModuleResult } from '../src/mod.ts'
-import { never, rows, telemetry, metrics } from './fixture.ts'
-import { StageRunner } from '../src/runner.ts'
+import { never, observer, rows } from './fixture.ts'
 
 const stream: StageContext = { signal: never, mode: 'stream' }
 const adds = { mark: 'string' } as const
@@ -92,9 +91,8 @@ describe('a stage of one’s own', () => {
           if (batch.meta.ids.includes('b')) throw error
           return marked(batch)
         }),
-        exits: new Map([['rows', { kind: 'topic', topic: 'out' }]]),
-        telemetry,
-        metrics,
+        exits: new Map([['rows', { kind: 'sink', sink: 'out' }]]),
+        observer,
       })
     await expect(runner(new MeshError('UNAVAILABLE', 'away')).run(rows(['a', 'b']), stream)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     const { outputs, failures } = await runner(new TypeError('no b')).run(rows(['a', 'b', 'c']), stream)

@@ -1,11 +1,21 @@
-import { type Batch, bytesColumn, rowMeta, type Stage, type StageResult, text } from '@spillway/core'
+import {
+  type Batch,
+  bytesColumn,
+  type Exit,
+  rowMeta,
+  type Stage,
+  type StageObserver,
+  type StageResult,
+  StageRunner,
+  text,
+} from '@spillway/core'
 import { createMeshMetrics, createTelemetry, type MeshMetrics, type Telemetry } from '@spillway/telemetry'
 import { parsePipeline, type Pipeline } from '../src/mod.ts'
-import type { Exit } from '../src/runner.ts'
-import { StageRunner } from '../src/runner.ts'
+import { stageObserver } from '../src/stage-observer.ts'
 
 export const telemetry: Telemetry = createTelemetry({ service: 'mesh-test', logLevel: 'silent', otlp: false })
 export const metrics: MeshMetrics = createMeshMetrics(telemetry.registry)
+export const observer: StageObserver = stageObserver(telemetry, metrics)
 export const never: AbortSignal = new AbortController().signal
 
 /** One input, `events`, of one field, `x`. */
@@ -31,7 +41,7 @@ export function runnerOf(
   process: (batch: Batch) => StageResult | Promise<StageResult>,
   exits: Readonly<Record<string, Exit>> = {},
 ): StageRunner {
-  return new StageRunner({ stage: stageOf(process), exits: new Map(Object.entries(exits)), telemetry, metrics })
+  return new StageRunner({ stage: stageOf(process), exits: new Map(Object.entries(exits)), observer })
 }
 
 /** All rows, on one port. */

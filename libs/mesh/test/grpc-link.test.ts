@@ -1,14 +1,13 @@
-import { type Batch, type Component, MeshError, type StageContext, takeRows } from '@spillway/core'
+import { type Batch, type Component, MeshError, type Runner, type StageContext, takeRows } from '@spillway/core'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
 import { afterEach, describe, expect, test } from 'vitest'
 import { rowsOf } from '../../core/test/rows.ts'
 import { GrpcRunner, meshService } from '../src/grpc-link.ts'
-import type { Runner } from '../src/runner.ts'
 import { never, rows, runnerOf, telemetry, through } from './fixture.ts'
 
 const frame = { schema: 's', release: '1', target: '' }
 const stream: StageContext = { signal: never, mode: 'stream' }
-const out = { done: { kind: 'topic', topic: 'out' } } as const
+const out = { done: { kind: 'sink', sink: 'out' } } as const
 const open: Component[] = []
 
 afterEach(async () => {

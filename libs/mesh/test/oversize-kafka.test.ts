@@ -56,7 +56,7 @@ else
                   ]),
                   failures: [],
                 }),
-                { predictions: { kind: 'topic', topic: topic('predictions') }, frames: { kind: 'topic', topic: topic('frames') } },
+                { predictions: { kind: 'sink', sink: topic('predictions') }, frames: { kind: 'sink', sink: topic('frames') } },
               ),
               answers: true,
             },

@@ -29,7 +29,7 @@ const stage = (batch: Batch): ReturnType<typeof through> => {
   if (batch.meta.keys.some((key) => key.startsWith('poison'))) process.abort()
   return through('predictions', withColumns(takeRows(batch, [...batch.meta.ids.keys()]), [['event', text(batch.meta.keys)]]))
 }
-const exits = { predictions: { kind: 'topic', topic: topic('predictions') } } as const
+const exits = { predictions: { kind: 'sink', sink: topic('predictions') } } as const
 const segment = new Segment({
   plan: {
     name: 'segment',

@@ -1,11 +1,9 @@
-import { type Batch, type ColumnType, MeshError, type Stage, type StageContext, takeRows } from '@spillway/core'
+import { type Batch, type ColumnType, inSourceOrder, MeshError, type Stage, type StageContext, StageRunner, takeRows } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
-import { inSourceOrder } from '../src/mod.ts'
-import { StageRunner } from '../src/runner.ts'
-import { metrics, never, rows, runnerOf, stageOf, telemetry, through } from './fixture.ts'
+import { never, observer, rows, runnerOf, stageOf, through } from './fixture.ts'
 
 const stream: StageContext = { signal: never, mode: 'stream' }
-const out = { done: { kind: 'topic', topic: 'out' } } as const
+const out = { done: { kind: 'sink', sink: 'out' } } as const
 const letters = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
 
 /** Throws where a row is among `bad`. */
@@ -63,8 +61,7 @@ describe('what a stage declares', () => {
     new StageRunner({
       stage: { ...stageOf((batch) => through('done', batch)), ...change },
       exits: new Map(Object.entries(out)),
-      telemetry,
-      metrics,
+      observer,
     })
 
   test.each<[string, ColumnType, RegExp]>([

@@ -11,10 +11,10 @@ import { metrics, never, pipelineOf, rows, runnerOf, telemetry, through } from '
 
 const frame = { schema: 's', release: '1', target: '' }
 const out = {
-  predictions: { kind: 'topic', topic: 'predictions' },
-  alerts: { kind: 'topic', topic: 'alerts' },
-  frames: { kind: 'topic', topic: 'test.frames' },
-  log: { kind: 'topic', topic: 'test.log' },
+  predictions: { kind: 'sink', sink: 'predictions' },
+  alerts: { kind: 'sink', sink: 'alerts' },
+  frames: { kind: 'sink', sink: 'test.frames' },
+  log: { kind: 'sink', sink: 'test.log' },
 } as const
 const maxRecordBytes = 100_000
 
@@ -25,7 +25,7 @@ beforeEach(async () => {
   bus = new EmbeddedBus({ path: ':memory:', maxRecordBytes })
   await bus.start(never)
   await bus.topics.ensure(
-    [...Object.values(out).map(({ topic }) => topic), 'events', 'test.dead-letters'].map((name) => ({ name, partitions: 1 })),
+    [...Object.values(out).map(({ sink }) => sink), 'events', 'test.dead-letters'].map((name) => ({ name, partitions: 1 })),
   )
 })
 afterEach(async () => {
@@ -225,7 +225,7 @@ describe('a row with an output that is too large beside its answer', () => {
   const large = 'x'.repeat(maxRecordBytes)
   const written = async (topic: string, count: number): Promise<readonly unknown[]> =>
     (await landed(topic, count)).flatMap<unknown>(({ value, headers }) =>
-      topic === out.log.topic ? decodeFrame(value).batch.meta.ids : [headers['ce_id']],
+      topic === out.log.sink ? decodeFrame(value).batch.meta.ids : [headers['ce_id']],
     )
   /** Rows with an id of their own, but for what the test says; each is predicted, and there is more of those that `more` names. */
   const answering =
@@ -255,15 +255,15 @@ describe('a row with an output that is too large beside its answer', () => {
     )
     await publish(['a', 'b', 'c'].map((name) => [name, name]))
     expect(await written('predictions', 2)).toEqual(['a', 'c'])
-    expect(await written(out[port].topic, 1)).toEqual(['c'])
+    expect(await written(out[port].sink, 1)).toEqual(['c'])
     const [letter] = await landed('test.dead-letters', 1)
     expect([letter!.value.toString(), letter!.headers['spillway-stage'], letter!.headers['spillway-code']]).toEqual([
       event('b'),
-      `sink ${out[port].topic}`,
+      `sink ${out[port].sink}`,
       'OUT_OF_RANGE',
     ])
     expect(await committed('events')).toBe(3n)
-    for (const [topic, count] of Object.entries({ predictions: 2n, [out[port].topic]: 1n, 'test.dead-letters': 1n }))
+    for (const [topic, count] of Object.entries({ predictions: 2n, [out[port].sink]: 1n, 'test.dead-letters': 1n }))
       expect(await bus.topics.offsets(topic)).toEqual([{ partition: 0, earliest: 0n, end: count }])
   })
 
@@ -309,7 +309,7 @@ describe('a row with an output that is too large beside its answer', () => {
     })
     await publish(['a', 'b'].map((name) => [name, name]))
     expect((await landed('test.dead-letters', 1))[0]!.headers['spillway-message']).toBe('no b')
-    expect(await written(out.log.topic, 1)).toEqual(['a'])
+    expect(await written(out.log.sink, 1)).toEqual(['a'])
     expect(await written('predictions', 1)).toEqual(['a'])
     expect((await bus.topics.offsets('test.dead-letters'))[0]!.end).toBe(1n)
   })

@@ -1,6 +1,5 @@
-import { type Batch, type Code, MeshError, type StageContext } from '@spillway/core'
+import { type Batch, type Code, MeshError, type Runner, type RunResult, type StageContext } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
-import type { Runner, RunResult } from '../src/runner.ts'
 import { TransientFaults } from '../src/transient-faults.ts'
 import { rows, telemetry } from './fixture.ts'
 

@@ -7,6 +7,7 @@ import {
   earliestDeadlineMs,
   type FixedTensor,
   fp64,
+  inSourceOrder,
   MeshError,
   type RowFailure,
   type Signature,
@@ -18,7 +19,6 @@ import {
   text,
   withColumns,
 } from '@spillway/core'
-import { inSourceOrder } from '@spillway/mesh'
 import type { InferResponse } from '@spillway/serving'
 import type { MeshMetrics } from '@spillway/telemetry'
 import { type GuardedModel, ModelUnavailable } from './guarded-model.ts'

@@ -1,5 +1,7 @@
-import { type Batch, concatBatches, fitsType, MeshError, type Stage, type StageContext, takeRows, typeText } from '@spillway/core'
-import { batchSpan, type MeshMetrics, type Telemetry } from '@spillway/telemetry'
+import { type Batch, concatBatches, takeRows } from './batch.ts'
+import { MeshError } from './error.ts'
+import type { Stage, StageContext } from './stage.ts'
+import { fitsType, typeText } from './tensor.ts'
 
 /** Rows that failed at one stage, as that stage was given them: row i failed with `errors[i]`. */
 export interface FailedRows {
@@ -8,35 +10,41 @@ export interface FailedRows {
   readonly errors: readonly MeshError[]
 }
 
-/** All that became of a batch: what is bound for each topic, in the order of the rows, and what failed. */
+/** All that became of a batch: what is bound for each sink (a topic, an ensemble's answer), in the order of the rows, and what failed. */
 export interface RunResult {
   readonly outputs: ReadonlyMap<string, Batch>
   readonly failures: readonly FailedRows[]
 }
 
-/** Takes a batch through a stage and all that lies behind it up to the next topics, in this process or another. */
+/** Takes a batch through a stage and all that lies behind it up to the next sinks, in this process or another. */
 export interface Runner {
   /** @throws MeshError where nothing of the batch counts as done and it may be given again */
   run(batch: Batch, context: StageContext): Promise<RunResult>
 }
 
-/** Where a port leads: on to another stage, or to a topic. */
-export type Exit = { readonly kind: 'call'; readonly runner: Runner } | { readonly kind: 'topic'; readonly topic: string }
+/** Where a port leads: on to another stage, or out of the stages. */
+export type Exit = { readonly kind: 'call'; readonly runner: Runner } | { readonly kind: 'sink'; readonly sink: string }
+
+/** Sees stages at work: for spans, metrics and logs. */
+export interface StageObserver {
+  /** Does a stage's work on a batch within whatever is to see it. @throws what the work throws */
+  observe<T>(stage: string, batch: Batch, work: () => Promise<T>): Promise<T>
+  /** A stage threw what is no `MeshError`: its code is at fault. */
+  threw(stage: string, error: unknown): void
+}
 
 /** A stage in this process, with its ports joined to what follows. */
 export class StageRunner implements Runner {
   readonly stage: Stage
   private readonly exits: ReadonlyMap<string, Exit>
-  private readonly telemetry: Telemetry
-  private readonly metrics: MeshMetrics
+  private readonly observer: StageObserver
 
-  constructor(options: { stage: Stage; exits: ReadonlyMap<string, Exit>; telemetry: Telemetry; metrics: MeshMetrics }) {
+  constructor(options: { readonly stage: Stage; readonly exits: ReadonlyMap<string, Exit>; readonly observer: StageObserver }) {
     this.stage = options.stage
     this.exits = options.exits
     for (const port of Object.keys(this.stage.ports))
       if (!this.exits.has(port)) throw new MeshError('INTERNAL', `port "${port}" of stage ${this.stage.name} leads nowhere`)
-    this.telemetry = options.telemetry
-    this.metrics = options.metrics
+    this.observer = options.observer
   }
 
   async run(batch: Batch, context: StageContext): Promise<RunResult> {
@@ -46,15 +54,7 @@ export class StageRunner implements Runner {
     const unfit = this.unfit(batch)
     if (unfit !== undefined)
       return { outputs: new Map(), failures: [{ stage: this.stage.name, batch, errors: new Array<MeshError>(batch.rowCount).fill(unfit) }] }
-    const startedMs = performance.now()
-    const { ports, failures } = await batchSpan(
-      this.telemetry,
-      this.stage.name,
-      { 'spillway.stage': this.stage.name, 'spillway.rows': batch.rowCount },
-      batch.meta.traceParents,
-      () => this.runStage(batch, context),
-    )
-    this.metrics.stageRows(this.stage.name, batch.rowCount, (performance.now() - startedMs) / 1000)
+    const { ports, failures } = await this.observer.observe(this.stage.name, batch, () => this.runStage(batch, context))
     const parts = [...ports].filter(([, part]) => part.rowCount > 0)
     const results = await Promise.all(parts.map(([port, part]) => this.leave(port, part, context)))
     return mergeResults([...results, { outputs: new Map(), failures }])
@@ -76,7 +76,7 @@ export class StageRunner implements Runner {
     const exit = this.exits.get(port)
     if (exit === undefined) throw new MeshError('INTERNAL', `stage ${this.stage.name} gave rows on port "${port}", which leads nowhere`)
     if (exit.kind === 'call') return exit.runner.run(batch, context)
-    return { outputs: new Map([[exit.topic, batch]]), failures: [] }
+    return { outputs: new Map([[exit.sink, batch]]), failures: [] }
   }
 
   /** One bad row must not take its neighbours with it: a batch that fails for good is tried in halves, down to the row. */
@@ -95,7 +95,7 @@ export class StageRunner implements Runner {
     } catch (thrown) {
       const error = MeshError.from(thrown, 'INTERNAL')
       if (error.retryable || error.code === 'CANCELLED' || context.signal.aborted) throw error
-      if (!(thrown instanceof MeshError)) this.telemetry.logger.error({ err: thrown, stage: this.stage.name }, 'a stage threw')
+      if (!(thrown instanceof MeshError)) this.observer.threw(this.stage.name, thrown)
       if (batch.rowCount === 1) return { ports: new Map(), failures: [{ stage: this.stage.name, batch, errors: [error] }] }
       const middle = batch.rowCount >> 1
       const halves = [range(0, middle), range(middle, batch.rowCount)].map((rows) => takeRows(batch, rows))
@@ -116,7 +116,7 @@ function mergePorts(maps: readonly ReadonlyMap<string, Batch>[]): ReadonlyMap<st
   return new Map([...parts].map(([name, batches]) => [name, inSourceOrder(batches)]))
 }
 
-/** Results of parts of one batch, joined; what is bound for one topic is put back into the order in which it was read. */
+/** Results of parts of one batch, joined; what is bound for one sink is put back into the order in which it was read. */
 export function mergeResults(results: readonly RunResult[]): RunResult {
   return { outputs: mergePorts(results.map((result) => result.outputs)), failures: results.flatMap((result) => result.failures) }
 }
