@@ -10,6 +10,10 @@ import { metadataText, pretty, statusText, unknownLabel } from './tensorflow-sta
 const json = 'application/json'
 const noBody = new Uint8Array(0)
 
+/** Requests of one key go to one version where traffic is split: the API's bodies have no place for it, nor its answers for the version. */
+const keyHeader = 'spillway-key'
+const versionHeader = 'spillway-model-version'
+
 /**
  * TensorFlow Serving's REST API (tensorflow.org/tfx/serving/api_rest) below `/v1`: model status and metadata, predict, classify and regress. KServe's V1
  * protocol has the same paths (and the list `GET /v1/models`), Vertex AI the same bodies. Paths are taken in any case; one that is none of these is
@@ -48,7 +52,8 @@ async function predict(
   reply: FastifyReply,
   signal: AbortSignal,
 ): Promise<FastifyReply> {
-  const found = acquired(models, model, choice)
+  const key = request.headers[keyHeader]
+  const found = acquired(models, model, typeof key === 'string' ? { ...choice, key } : choice)
   const handle = found instanceof Promise ? await found : found
   let answer: Uint8Array
   try {
@@ -56,7 +61,7 @@ async function predict(
   } finally {
     handle.release()
   }
-  reply.header('content-type', json)
+  reply.header('content-type', json).header(versionHeader, handle.version)
   if (request.headers['accept-encoding'] === undefined) return reply.send(answer)
   await sendBody(request, reply, answer)
   return reply

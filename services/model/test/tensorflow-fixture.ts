@@ -90,8 +90,9 @@ const models: Readonly<Record<string, Uint8Array>> = {
 /**
  * A started server: `half_plus_three` (version 123, in a folder with leading zeros), `half_plus_two` (versions 1, 2 and 3 of which add 1, 2 and 3; labels
  * `stable` for 1 and `canary` for 2), the echoes, and `models`.
+ * @param served which of them; all where none is named
  */
-export async function startTensorflowFixture(): Promise<TensorflowFixture> {
+export async function startTensorflowFixture(...served: readonly string[]): Promise<TensorflowFixture> {
   const repository = await mkdtemp(join(tmpdir(), 'spillway-tensorflow-'))
   await writeModel(repository, 'half_plus_three', '00000123', halfPlus(3))
   for (const version of [1, 2, 3]) await writeModel(repository, 'half_plus_two', version, halfPlus(version))
@@ -107,7 +108,14 @@ export async function startTensorflowFixture(): Promise<TensorflowFixture> {
       ['canary', '2'],
     ]),
   }
-  const manager = new ModelManager({ repository, listed: [listed], telemetry, workers: 1, settleMs: 0 })
+  const manager = new ModelManager({
+    repository,
+    listed: [listed],
+    telemetry,
+    workers: 1,
+    settleMs: 0,
+    ...(served.length > 0 && { models: served }),
+  })
   const server = new ModelServer({
     models: manager,
     host: '127.0.0.1',

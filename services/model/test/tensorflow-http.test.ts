@@ -8,7 +8,7 @@ import { startTensorflowFixture, type TensorflowFixture } from './tensorflow-fix
 let fixture: TensorflowFixture
 
 beforeAll(async () => {
-  fixture = await startTensorflowFixture()
+  fixture = await startTensorflowFixture('half_plus_three', 'half_plus_two', 'sensors', 'images', 'scores', 'column', 'whole')
 })
 afterAll(() => fixture.stop())
 
@@ -25,6 +25,28 @@ describe('HTTP', () => {
     const at = raw.indexOf('\r\n\r\n')
     expect(raw.subarray(0, at).toString().toLowerCase()).toContain('content-encoding: gzip')
     expect(gunzipSync(raw.subarray(at + 4)).toString()).toBe(answer)
+  })
+
+  test('where traffic is split, requests of one key go to one version, and answers say which', async () => {
+    const versionFor = async (key: string): Promise<string> => {
+      const body = '{"instances": [0]}'
+      const response = await fetch(`${fixture.url}/v1/models/half_plus_two:predict`, {
+        method: 'POST',
+        body,
+        headers: { 'spillway-key': key },
+      })
+      const version = response.headers.get('spillway-model-version') ?? ''
+      expect(await response.json()).toEqual({ predictions: [Number(version)] })
+      return version
+    }
+    const split = ['1', '2'].map((to) => ({ to, weight: 1 }))
+    fixture.models.setTraffic('half_plus_two', { split })
+    const keys = Array.from({ length: 40 }, (_, index) => `customer-${index}`)
+    const first = await Promise.all(keys.map(versionFor))
+    expect(new Set(first)).toEqual(new Set(['1', '2']))
+    expect(await Promise.all(keys.map(versionFor))).toEqual(first)
+    fixture.models.setTraffic('half_plus_two', { split: [] })
+    expect(await versionFor('customer-0')).toBe('3')
   })
 
   test('a body over the limit is 413', async () => {

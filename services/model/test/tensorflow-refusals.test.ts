@@ -5,7 +5,20 @@ import { startTensorflowFixture, type TensorflowFixture } from './tensorflow-fix
 let fixture: TensorflowFixture
 
 beforeAll(async () => {
-  fixture = await startTensorflowFixture()
+  fixture = await startTensorflowFixture(
+    'half_plus_three',
+    'matrices',
+    'ragged',
+    'echo-INT32',
+    'echo-UINT8',
+    'echo-INT64',
+    'echo-BYTES',
+    'echo-BOOL',
+    'images',
+    'sensors',
+    'labelled',
+    'whole',
+  )
 })
 afterAll(() => fixture.stop())
 

@@ -5,7 +5,7 @@ import { startTensorflowFixture, type TensorflowFixture } from './tensorflow-fix
 let fixture: TensorflowFixture
 
 beforeAll(async () => {
-  fixture = await startTensorflowFixture()
+  fixture = await startTensorflowFixture('half_plus_three', 'half_plus_two', 'column', 'scores', 'labelled', 'images', 'sensors')
 })
 afterAll(() => fixture.stop())
 
