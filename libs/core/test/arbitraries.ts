@@ -37,7 +37,7 @@ export const textArbitrary: fc.Arbitrary<string> = fc.oneof(
 
 const bytesArbitrary = fc.uint8Array({ maxLength: 20 })
 
-/** A tensor of `shape`, any bits. */
+/** A tensor of `shape`, any bits that its datatype may have. */
 export function tensorArbitrary(datatype: Datatype, shape: readonly number[]): fc.Arbitrary<Tensor> {
   const count = shape.reduce((product, size) => product * size, 1)
   if (datatype === 'BYTES')
@@ -47,7 +47,7 @@ export function tensorArbitrary(datatype: Datatype, shape: readonly number[]): f
   const width = count * elementBytes(datatype)
   return fc.uint8Array({ minLength: width, maxLength: width }).map((bytes) => {
     const data = allocate(datatype, count)
-    new Uint8Array(data.buffer).set(bytes)
+    new Uint8Array(data.buffer).set(datatype === 'BOOL' ? bytes.map((byte) => byte & 1) : bytes)
     return { datatype, shape, data: viewBytes(datatype, new Uint8Array(data.buffer)) }
   })
 }

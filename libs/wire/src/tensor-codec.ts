@@ -78,7 +78,13 @@ export function rawTensor(name: string, datatype: Datatype, shape: readonly numb
   const expected = count * elementBytes(datatype)
   if (raw.byteLength !== expected)
     throw invalid(name, `${datatype} of shape [${shape.join(', ')}] needs ${expected} bytes, got ${raw.byteLength}`)
+  if (datatype === 'BOOL') checkBooleans(name, raw)
   return { datatype, shape, data: viewBytes(datatype, raw) }
+}
+
+/** A runtime may do anything with other bytes. */
+function checkBooleans(name: string, raw: Uint8Array): void {
+  for (let i = 0; i < raw.length; i++) if (raw[i]! > 1) throw invalid(name, `byte ${i} of BOOL is ${raw[i]}: expected 0 or 1`)
 }
 
 /** The shape as numbers: no negative size, and a product that a number holds exactly. */

@@ -167,6 +167,15 @@ describe('ModelInfer', () => {
       /"x"/,
     ],
     [
+      'an input in shared memory',
+      () => {
+        const made = request('echo-FP32', { x: features })
+        return { ...made, inputs: [{ ...made.inputs[0]!, parameters: { shared_memory_region: parameter('r') } }], rawInputContents: [] }
+      },
+      'INVALID_ARGUMENT',
+      /"x" is in shared memory/,
+    ],
+    [
       'an unknown input',
       () => request('echo-FP32', { z: features }),
       'INVALID_ARGUMENT',

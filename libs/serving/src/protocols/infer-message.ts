@@ -1,4 +1,4 @@
-import type { Tensor } from '@spillway/core'
+import { MeshError, type Tensor } from '@spillway/core'
 import { fromRawTensors, type inference, type ParameterValue, type RequestedOutput, reservedPrefix, toRawTensors } from '@spillway/wire'
 import type { Tensors } from '../backend.ts'
 import type { InferAnswer, InferExchange } from './infer-exchange.ts'
@@ -24,6 +24,15 @@ export function readRequest(request: inference.ModelInferRequest): InferExchange
 const noOutputs: readonly RequestedOutput[] = []
 
 function decodeInputs({ inputs, rawInputContents }: inference.ModelInferRequest): Tensors {
+  for (const { name, parameters } of inputs)
+    if ('shared_memory_region' in parameters)
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        `tensor "${name}" is in shared memory, which this server does not support: send its data in the request`,
+        {
+          field: name,
+        },
+      )
   // A raw content goes with each tensor or with none: a mismatch is left whole for the codec to refuse.
   const reserved = inputs.some(({ name }) => name.startsWith(reservedPrefix))
   if (!reserved || (rawInputContents.length > 0 && rawInputContents.length !== inputs.length))

@@ -24,8 +24,14 @@ export async function* streamInfer(
   // It is raced only while the stream is waited for.
   aborted.catch(() => undefined)
   const iterator = requests[Symbol.asyncIterator]()
+  const readNext = (): Promise<IteratorResult<inference.ModelInferRequest>> => {
+    const next = iterator.next()
+    // Nobody waits for it while as many are in flight as may be.
+    next.catch(() => undefined)
+    return next
+  }
   const answers: Answer[] = []
-  let next: Promise<IteratorResult<inference.ModelInferRequest>> | undefined = iterator.next()
+  let next: Promise<IteratorResult<inference.ModelInferRequest>> | undefined = readNext()
   while (next !== undefined || answers.length > 0) {
     const [oldest] = answers
     const read = next !== undefined && answers.length < mostInFlight ? next : undefined
@@ -40,7 +46,7 @@ export async function* streamInfer(
       next = undefined
     } else {
       answers.push(answer(event.value, infer))
-      next = iterator.next()
+      next = readNext()
     }
   }
 }
