@@ -56,6 +56,15 @@ test('more calls than workers wait for one', async () => {
   expect(replies.map(({ outputs }) => valuesOf(outputs)[0])).toEqual(Array.from({ length: 50 }, (_, i) => i))
 })
 
+test('replies that come as messages (errors, larger regions) disturb no later call, again and again', async () => {
+  const pool = await start(1)
+  for (let i = 0; i < 300; i++) {
+    await expect(pool.call([rows(Number.NaN)])).rejects.toMatchObject({ code: 'INTERNAL', message: 'not a number' })
+    expect(valuesOf((await pool.call([rows(i)])).outputs)).toEqual([i])
+    expect(valuesOf((await pool.call([rows(i + 0.5)])).outputs)).toEqual([i + 0.5])
+  }
+})
+
 test('a worker that dies fails the call in flight with UNAVAILABLE, and is restarted', async () => {
   const pool = await start(1)
   await expect(pool.call([rows(-1)])).rejects.toMatchObject({ code: 'UNAVAILABLE', message: expect.stringContaining('code 3') as string })

@@ -12,7 +12,6 @@ import {
   makeControl,
   replyBell,
   replyBytesNumber,
-  replyKind,
   requestBell,
   requestKind,
   ring,
@@ -90,11 +89,15 @@ export class ModelWorker {
           resolve(message.description)
         } else if (message.kind === 'grown') {
           this.#reply = message.reply
+          this.#endWait()
           this.#finish()
         } else if (this.#state === 'starting') {
           reject(new MeshError(message.code, message.message))
           void worker.terminate()
-        } else this.#fail(message)
+        } else {
+          this.#endWait()
+          this.#fail(message)
+        }
       })
       worker.on('error', (error) => this.#logger.error({ err: error }, 'a model worker failed'))
       worker.on('exit', (code) => {
@@ -118,12 +121,13 @@ export class ModelWorker {
     const inputMs = performance.now() - startedMs
     return new Promise<WorkerReply>((resolve, reject) => {
       const impatient = limits === undefined ? undefined : setTimeout(() => this.#end(limits.timeoutMs), limits.timeoutMs)
-      this.#call = { inputMs, impatient, resolve, reject }
+      const call: Call = { inputMs, impatient, resolve, reject }
+      this.#call = call
       const seen = Atomics.load(words, replyBell)
       ring(this.#control, requestBell)
       const waited = Atomics.waitAsync(words, replyBell, seen)
-      if (!waited.async) return this.#answered(words)
-      void waited.value.then(() => this.#answered(words))
+      if (!waited.async) return this.#answered(call)
+      void waited.value.then(() => this.#answered(call))
     })
   }
 
@@ -136,9 +140,14 @@ export class ModelWorker {
     return mailed
   }
 
-  /** The bell rang; a reply by message is finished by that. The words of a thread that has died meanwhile are another's. */
-  #answered(words: Int32Array): void {
-    if (words === this.#control.words && this.#state === 'busy' && Atomics.load(words, replyKind) === inRegion) this.#finish()
+  /** The bell rang: for this call, unless that has ended by a message or with its thread. */
+  #answered(call: Call): void {
+    if (this.#call === call) this.#finish()
+  }
+
+  /** A reply by message rings no bell: it could be heard as that of the next call. */
+  #endWait(): void {
+    Atomics.notify(this.#control.words, replyBell)
   }
 
   #finish(): void {
@@ -183,8 +192,7 @@ export class ModelWorker {
     this.#endCall()?.reject(new MeshError('UNAVAILABLE', `the model worker died (code ${code}) during the call; it is being restarted`))
     if (this.#state === 'closed') return
     this.#state = 'down'
-    // A wait that nobody will end, else.
-    ring(this.#control, replyBell)
+    this.#endWait()
     // A first load that fails is for `start`'s caller to judge; later ones are tried again until they work.
     if (loaded) this.#restartLater()
     this.#onChange()

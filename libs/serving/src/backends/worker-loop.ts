@@ -6,11 +6,9 @@ import {
   closing,
   type Control,
   failedMessage,
-  inRegion,
   mailed,
   replyBell,
   replyBytesNumber,
-  replyKind,
   requestBell,
   requestKind,
   ring,
@@ -90,7 +88,7 @@ export class WorkerLoop {
   }
 
   #answer(outputs: Tensors, startedMs: number): void {
-    const { numbers, words } = this.#control
+    const { numbers } = this.#control
     numbers[runUsNumber] = (performance.now() - startedMs) * 1000
     const columns = this.#description.signature.outputs
     const bytes = regionBytes(columns, [outputs])
@@ -98,9 +96,8 @@ export class WorkerLoop {
     if (grown) this.#reply = new SharedArrayBuffer(bytes * 2)
     writeRegion(this.#reply, columns, [outputs])
     numbers[replyBytesNumber] = bytes
-    Atomics.store(words, replyKind, grown ? mailed : inRegion)
     if (grown) this.#tell({ kind: 'grown', reply: this.#reply })
-    ring(this.#control, replyBell)
+    else ring(this.#control, replyBell)
   }
 
   #tell(message: WorkerMessage): void {
@@ -108,8 +105,6 @@ export class WorkerLoop {
   }
 
   #fail(error: unknown): void {
-    Atomics.store(this.#control.words, replyKind, mailed)
     this.#tell(failedMessage(error))
-    ring(this.#control, replyBell)
   }
 }

@@ -7,12 +7,14 @@ import type { ModelSignature } from '../backend.ts'
  * the caller's thread and copies tensors twice more. Messages bring what is rare: the model's description, larger regions, errors.
  */
 
-/** Words of the control block (Int32): each side rings by adding to its own, and waits for a change of the other's. */
+/**
+ * Words of the control block (Int32): each side rings by adding to its own, and waits for a change of the other's. A reply that comes as a message rings
+ * nothing, since its bell could be heard after the message, as that of the next call.
+ */
 export const requestBell = 0
 export const replyBell = 1
-/** Of a request: `mailed` where a message for it (new regions) came before. Of a reply: `mailed` where it comes as a message. */
+/** Of a request: `mailed` where a message for it (new regions) came before. */
 export const requestKind = 2
-export const replyKind = 3
 const controlWords = 8
 
 export const inRegion = 0
