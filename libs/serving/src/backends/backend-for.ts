@@ -5,6 +5,7 @@ import type { Telemetry } from '@spillway/telemetry'
 import type { Backend } from '../backend.ts'
 import type { ModelConfig } from '../config/model-config.ts'
 import type { Models } from '../models.ts'
+import { EnsembleBackend } from './ensemble/ensemble-backend.ts'
 import { ModuleInlineBackend, ModuleWorkerBackend } from './module-backend.ts'
 import { OnnxBackend } from './onnx-backend.ts'
 import { RemoteBackend } from './remote-backend.ts'
@@ -42,7 +43,7 @@ export function backendFor(load: BackendLoad): Backend {
     case 'module':
       return moduleBackend(load)
     case 'ensemble':
-      throw new MeshError('FAILED_PRECONDITION', `model "${load.model}" asks for backend "${load.config.backend}", which is not there`)
+      return new EnsembleBackend(load)
   }
 }
 
