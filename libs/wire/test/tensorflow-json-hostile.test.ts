@@ -14,9 +14,9 @@ describe('hostile bodies', () => {
 
   function decode(body: Uint8Array): void {
     for (const decoder of decoders)
-      for (const of of [several, types({ x: ['FP32', 3] }), types({ x: ['BYTES'] }), types({ x: ['INT8', -1, -1] })]) {
+      for (const expected of [several, types({ x: ['FP32', 3] }), types({ x: ['BYTES'] }), types({ x: ['INT8', -1, -1] })]) {
         try {
-          decoder(body, of)
+          decoder(body, expected)
         } catch (error) {
           if (!(error instanceof MeshError) || error.code !== 'INVALID_ARGUMENT') throw error
         }
