@@ -37,6 +37,8 @@ export interface MeshErrorOptions {
   readonly cause?: unknown
   /** The input field or setting that is wrong, as a path: `amount`, `cascade.tiers[0].model`. */
   readonly field?: string
+  /** What failed serves all rows alike, as a store does: no row is at fault, however long it lasts. */
+  readonly isOutage?: boolean
 }
 
 /** The one error of the mesh. The message says what to do next; `field` names what is wrong where the input is. */
@@ -44,11 +46,14 @@ export class MeshError extends Error {
   override readonly name = 'MeshError'
   readonly code: Code
   readonly field: string | undefined
+  /** See the option. Not carried over a wire. */
+  readonly isOutage: boolean
 
   constructor(code: Code, message: string, options: MeshErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.field = options.field
+    this.isOutage = options.isOutage ?? false
   }
 
   /** Whether another attempt, with nothing changed, may succeed. */

@@ -164,8 +164,9 @@ function placeOf(stage: string, { meta }: Batch): string {
   return `${stage} ${meta.topics[0]}/${meta.partitions[0]}/${meta.offsets[0]}`
 }
 
+/** An outage that the error itself owns up to is nothing to ask the good row about: it may be answered without what is away, from a cache. */
 function isTransient(thrown: unknown, { signal }: StageContext): thrown is MeshError {
-  return thrown instanceof MeshError && thrown.retryable && !signal.aborted
+  return thrown instanceof MeshError && thrown.retryable && !thrown.isOutage && !signal.aborted
 }
 
 /** What comes of it is dropped: to handle a row again changes nothing. */

@@ -40,6 +40,21 @@ describe('a transient failure', () => {
     expect([outputs.get('out')!.rowCount, failures]).toEqual([100, []])
   })
 
+  test('that its error calls an outage is nobody’s, though a row that needs nothing of what is away is answered meanwhile', async () => {
+    let away = false
+    const run = async (batch: Batch): Promise<RunResult> => {
+      if (away && !batch.meta.ids.includes('cached')) throw new MeshError('UNAVAILABLE', 'the store is away', { isOutage: true })
+      return { outputs: new Map([['out', batch]]), failures: [] }
+    }
+    const faults = new TransientFaults(telemetry.logger)
+    await offered({ run }, rows(['cached']), 1, faults)
+    away = true
+    await expect(offered({ run }, rows(ids(20)), 50, faults)).rejects.toMatchObject({ isOutage: true })
+    await expect(offered({ run }, rows(['alone']), 50, faults)).rejects.toMatchObject({ isOutage: true })
+    away = false
+    expect((await offered({ run }, rows(ids(20)), 1, faults)).failures).toEqual([])
+  })
+
   test('of an outage with rows answered before costs one row an attempt', async () => {
     const faults = new TransientFaults(telemetry.logger)
     let away = false

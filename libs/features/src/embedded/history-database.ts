@@ -243,5 +243,5 @@ function reading<T>(work: () => T): T {
 
 function unavailable(thrown: unknown): MeshError {
   if (thrown instanceof MeshError) return thrown
-  return new MeshError('UNAVAILABLE', `feature store: ${(thrown as Error).message}`, { cause: thrown })
+  return new MeshError('UNAVAILABLE', `feature store: ${(thrown as Error).message}`, { cause: thrown, isOutage: true })
 }

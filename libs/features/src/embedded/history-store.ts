@@ -160,7 +160,7 @@ export class EmbeddedHistoryStore implements HistoryStore {
   }
 
   private open(): HistoryDatabase {
-    if (this.database === undefined) throw new MeshError('UNAVAILABLE', 'the feature store is not started, or drained')
+    if (this.database === undefined) throw new MeshError('UNAVAILABLE', 'the feature store is not started, or drained', { isOutage: true })
     return this.database
   }
 

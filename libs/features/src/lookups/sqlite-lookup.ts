@@ -137,7 +137,11 @@ class OpenTable {
     const { path, table, lookup } = this.options
     const { errcode = 0, message } = thrown as Error & { errcode?: number }
     const code = [5, 6].includes(errcode & 0xff) ? 'UNAVAILABLE' : 'FAILED_PRECONDITION'
-    return new MeshError(code, `${path}#${table} cannot be read: ${message}`, { field: `lookups.${lookup.title}.table`, cause: thrown })
+    return new MeshError(code, `${path}#${table} cannot be read: ${message}`, {
+      field: `lookups.${lookup.title}.table`,
+      cause: thrown,
+      isOutage: code === 'UNAVAILABLE',
+    })
   }
 
   private one(sql: string): readonly RowValue[] | undefined {

@@ -34,13 +34,13 @@ export function redisError(thrown: unknown, address: string): MeshError {
   const message = thrown instanceof Error ? thrown.message : String(thrown)
   // Not only at the start: the client puts "Ready check failed: " before it, older servers say which line of a script it was.
   const word = Object.keys(codes).find((known) => new RegExp(`\\b${known}\\b`).test(message))
-  if (word === undefined) return new MeshError('UNAVAILABLE', `Redis at ${address}: ${message}`, { cause: thrown })
-  return new MeshError(codes[word]!, `Redis at ${address}: ${message}; ${advice[word]}`, { cause: thrown })
+  if (word === undefined) return new MeshError('UNAVAILABLE', `Redis at ${address}: ${message}`, { cause: thrown, isOutage: true })
+  return new MeshError(codes[word]!, `Redis at ${address}: ${message}; ${advice[word]}`, { cause: thrown, isOutage: word === 'OOM' })
 }
 
 /** A refusal that an operator can mend while the pipeline runs is no reason to give rows up: the slice waits. */
 export function whileRunning(error: MeshError): MeshError {
   const ofAllKeys = /\b(NOAUTH|WRONGPASS|NOPERM|MOVED|CROSSSLOT)\b/
   if (error.retryable || !ofAllKeys.test(error.message)) return error
-  return new MeshError('UNAVAILABLE', error.message, { cause: error })
+  return new MeshError('UNAVAILABLE', error.message, { cause: error, isOutage: true })
 }

@@ -65,7 +65,8 @@ export class HistoryServer {
 
   /** @throws MeshError UNAVAILABLE */
   checkOpen(): void {
-    if (this.known === undefined || this.closed) throw new MeshError('UNAVAILABLE', 'the feature store is not started, or drained')
+    if (this.known === undefined || this.closed)
+      throw new MeshError('UNAVAILABLE', 'the feature store is not started, or drained', { isOutage: true })
   }
 
   /** The stored values, and with them the identity: of a server that has lost its data nothing counts. */
@@ -117,6 +118,7 @@ export class HistoryServer {
       'UNAVAILABLE',
       `Redis at ${this.connection.address} has lost histories of this pipeline (${this.prefix} ${seenBy}): it was emptied, or restarted without all of ` +
         'its data. Bring the data back, or start the pipeline again from the beginning of its inputs',
+      { isOutage: true },
     )
   }
 }
