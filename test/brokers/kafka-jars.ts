@@ -5,8 +5,12 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 
-/** Not 4.3.1: restarted after a crash it can complete a transaction without writing its markers, and so lose an acknowledged commit (seen one restart in four; 3.9.2, 4.0.2 and 4.1.2 do not). */
-const kafkaVersion = '4.1.2'
+/**
+ * The last of 3.x: the group coordinator of 4.x forgets acknowledged commits where the broker was killed. 4.3.1 can complete a transaction without writing its
+ * markers (seen one restart in four); 4.1.2 can begin with nothing of __consumer_offsets read, which its log calls "out of sync with the underlying log"
+ * (seen one restart in ten on a busy machine).
+ */
+const kafkaVersion = '3.9.2'
 const repositoryRoot: string = join(import.meta.dirname, '..', '..')
 
 /** The SLF4J binding is not among Kafka's own dependencies; without it a broker that fails says nothing. */
