@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config'
 const broker = [
   'cli/test/batch/kafka.test.ts',
   'libs/bus/test/kafka.test.ts',
+  'libs/bus/test/kafka-codecs.test.ts',
   'libs/bus/test/kafka-faults.test.ts',
   'libs/bus/test/nats.test.ts',
   'libs/bus/test/nats-faults.test.ts',

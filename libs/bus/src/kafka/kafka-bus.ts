@@ -12,6 +12,7 @@ import type {
   Subscription,
   TopicAdmin,
 } from '../port.ts'
+import { teachCodecs } from './codecs.ts'
 import { drainedBefore } from '../drained.ts'
 import { checkHosts } from '../hosts.ts'
 import { checkStamp } from '../stamp.ts'
@@ -64,6 +65,7 @@ export class KafkaBus implements Bus {
 
   constructor(options: KafkaBusOptions) {
     repairRequestQueue()
+    teachCodecs()
     this.#options = options
     this.maxRecordBytes = options.maxRecordBytes ?? 1_000_000
     this.#maxBatchBytes = this.maxRecordBytes + batchOverheadBytes

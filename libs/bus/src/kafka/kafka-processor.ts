@@ -35,6 +35,7 @@ export class KafkaProcessor implements Processor {
   /** A connection serves one request after the other, so partitions that commit side by side need several. */
   readonly #writing: readonly OpenCluster[]
   readonly #workers = new Map<string, PartitionWorker>()
+  readonly #acknowledged = new Map<string, bigint>()
   readonly #fetcher: Fetcher
   readonly #slots: Slots
   readonly #broker: Reachability
@@ -219,6 +220,7 @@ export class KafkaProcessor implements Processor {
       reading: this.#reading.cluster,
       writing: this.#writing[partition % this.#writing.length]!.cluster,
       limits,
+      acknowledged: this.#acknowledged,
       onFenced: () => this.#fenced.abort(),
       onAway: (error) => this.#broker.away(error),
       onBack: () => this.#broker.back(),

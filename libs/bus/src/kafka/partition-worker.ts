@@ -20,6 +20,8 @@ export interface PartitionWorkerOptions extends PartitionLoopOptions {
   readonly reading: Cluster
   readonly writing: Cluster
   readonly limits: TopicLimits
+  /** Of every partition that this process has owned, by `topic/partition`: the last position whose commit the broker has acknowledged to it. */
+  readonly acknowledged: Map<string, bigint>
   /** Another owner has begun: the group is to be left and joined anew. */
   onFenced(error: unknown): void
   onAway(error: unknown): void
@@ -41,8 +43,6 @@ export class PartitionWorker implements FetchSource {
   readonly #turns = new Map<string, RoundRobin>()
   readonly #note = new PositionNote()
   #position: bigint | undefined
-  /** The last position whose commit the broker has acknowledged to us. */
-  #acknowledged: bigint | undefined
   #fetchFrom: bigint | undefined
 
   constructor(options: PartitionWorkerOptions) {
@@ -55,6 +55,10 @@ export class PartitionWorker implements FetchSource {
     this.#loop.halted.addEventListener('abort', () => fetcher.remove(this), { once: true })
     const transactionalId = `${process.group}-${topic}-${partition}`
     this.#writer = new TransactionalWriter(options.writing, transactionalId, process.group, this.#loop.halted)
+  }
+
+  get #place(): string {
+    return `${this.topic}/${this.partition}`
   }
 
   /** Resolves when its position has been found for the first time, or it has ended. */
@@ -163,12 +167,12 @@ export class PartitionWorker implements FetchSource {
   }
 
   /**
-   * A broker may forget a commit that it has acknowledged: Apache Kafka 4.3.1, restarted after a crash, can drop a transaction's markers
-   * ("these partitions are likely deleted already", TransactionMarkerChannelManager). Nobody else has had the partition since then, or this
-   * worker would have been halted, so what was acknowledged stands: to process it again would be to answer it twice.
+   * A broker may forget commits that it has acknowledged: Apache Kafka 4.3.1, restarted after a crash, can drop a transaction's markers
+   * ("these partitions are likely deleted already", TransactionMarkerChannelManager). Positions only go forward while a process runs, so what
+   * was acknowledged to this one stands, though another may have had the partition in between: to process it again would be to answer it twice.
    */
   #orAcknowledged(committed: bigint | undefined): bigint | undefined {
-    const acknowledged = this.#acknowledged
+    const acknowledged = this.#options.acknowledged.get(this.#place)
     if (acknowledged === undefined || (committed !== undefined && committed >= acknowledged)) return committed
     const error = new MeshError(
       'DATA_LOSS',
@@ -239,7 +243,7 @@ export class PartitionWorker implements FetchSource {
     this.#note.committed(note)
     this.#position = wasAt === undefined ? undefined : offset
     this.#loop.committedOffset = offset
-    this.#acknowledged = offset
+    this.#options.acknowledged.set(this.#place, offset)
   }
 
   async #failed(thrown: unknown, attempt: number): Promise<void> {
