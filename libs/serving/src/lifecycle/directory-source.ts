@@ -36,8 +36,8 @@ export class DirectorySource implements ModelSource {
   readonly #options: DirectorySourceOptions
   readonly #clock: Clock
   readonly #listed: ReadonlyMap<string, ListedModel>
-  /** By the version's folder. */
-  readonly #settling = new Map<string, Settling>()
+  /** What is being written, by model and by the version's folder. */
+  readonly #settling = new Map<string, ReadonlyMap<string, Settling>>()
 
   constructor(options: DirectorySourceOptions) {
     this.#options = options
@@ -67,11 +67,15 @@ export class DirectorySource implements ModelSource {
     const config = await this.#config(folder, name)
     const versions: SourceVersion[] = []
     const unsettled: string[] = []
+    const before = this.#settling.get(name)
+    const settling = new Map<string, Settling>()
     for (const [version, path] of versionFolders(found, folder)) {
-      const look = await this.#look(path)
+      const look = await this.#look(path, before?.get(path), settling)
       if (look === undefined) unsettled.push(version)
       else versions.push({ version, fingerprint: look.fingerprint, fetch: () => Promise.resolve(localVersion(path, folder, look)) })
     }
+    if (settling.size > 0) this.#settling.set(name, settling)
+    else this.#settling.delete(name)
     if (versions.length + unsettled.length === 0)
       throw new MeshError('NOT_FOUND', `model "${name}" has no version in ${folder}: expected ${layoutText}`)
     return {
@@ -106,18 +110,14 @@ export class DirectorySource implements ModelSource {
     }
   }
 
-  /** Undefined while the version is being written. */
-  async #look(path: string): Promise<FilesLook | undefined> {
+  /** Undefined while the version is being written: then `settling` has it. */
+  async #look(path: string, before: Settling | undefined, settling: Map<string, Settling>): Promise<FilesLook | undefined> {
     const nowMs = this.#clock.nowMs()
     const look = await lookAtFiles(path).catch((error: unknown) => {
       throw new MeshError('UNAVAILABLE', `${path} cannot be read: ${(error as Error).message}`, { cause: error })
     })
-    const before = this.#settling.get(path)
-    if (isSettled(look, before, nowMs, this.settleMs)) {
-      this.#settling.delete(path)
-      return look
-    }
-    if (before?.fingerprint !== look.fingerprint) this.#settling.set(path, { fingerprint: look.fingerprint, sinceMs: nowMs })
+    if (isSettled(look, before, nowMs, this.settleMs)) return look
+    settling.set(path, before?.fingerprint === look.fingerprint ? before : { fingerprint: look.fingerprint, sinceMs: nowMs })
     return undefined
   }
 

@@ -97,7 +97,7 @@ export class ModelManager implements Component, Models {
 
   /** Loaded, or ready to be when it is called. */
   #isServed(model: ServedModel): boolean {
-    return model.loaded.size > 0 || (model.asleep && this.#onDemand.refusalOf(model) === undefined)
+    return model.loaded.size > 0 || (this.#onDemand.isAsleep(model) && this.#onDemand.refusalOf(model) === undefined)
   }
 
   /** @throws MeshError naming the path, and what was expected there, of the first model that cannot be served. */
@@ -140,7 +140,7 @@ export class ModelManager implements Component, Models {
     if (model === undefined || this.#stop.signal.aborted) return false
     const version = chosenVersion(model, choice)
     if (version === null) return this.#isServed(model)
-    return version !== undefined && (model.loaded.has(version) || (model.asleep && this.#isServed(model) && model.isAspired(version)))
+    return version !== undefined && (model.loaded.has(version) || (this.#onDemand.isAsleep(model) && this.#isServed(model) && model.isAspired(version)))
   }
 
   acquire(name: string, choice: VersionChoice = noChoice): ModelHandle | Promise<ModelHandle> {
@@ -148,7 +148,7 @@ export class ModelManager implements Component, Models {
     if (model === undefined) throw this.#unknown(name)
     const handle = this.#pick(model, choice)
     if (handle !== undefined) return handle
-    if (model.asleep && !this.#stop.signal.aborted) return this.#acquireAsleep(model, choice)
+    if (this.#onDemand.isAsleep(model) && !this.#stop.signal.aborted) return this.#acquireAsleep(model, choice)
     throw this.#unavailable(model)
   }
 
@@ -161,7 +161,7 @@ export class ModelManager implements Component, Models {
     }
     const handle = version === null ? model.traffic.route?.acquire(choice.key) : model.loaded.get(version)?.acquire()
     if (handle !== undefined) model.lastUsedMs = this.#clock.nowMs()
-    else if (version !== null && (model.loaded.size > 0 || (model.asleep && !model.isAspired(version)))) throw model.unknownVersion(version)
+    else if (version !== null && (model.loaded.size > 0 || (this.#onDemand.isAsleep(model) && !model.isAspired(version)))) throw model.unknownVersion(version)
     return handle
   }
 

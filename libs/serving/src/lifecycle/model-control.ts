@@ -4,11 +4,11 @@ import type { LoadOverrides } from '../models.ts'
 import type { ModelTraffic } from '../traffic/model-traffic.ts'
 import { overriddenModel } from './load-overrides.ts'
 import type { ControlMode, ModelManagerOptions } from './manager-options.ts'
-import { loadOrder, type ModelSet } from './model-set.ts'
+import { loadOrder, type ModelSet, type Seen } from './model-set.ts'
 import type { OnDemand } from './on-demand.ts'
 import type { Servable } from './servable.ts'
 import type { ServedModel } from './served-model.ts'
-import { layoutText, type ModelSource, type SourceModel } from './source.ts'
+import { layoutText, type ModelSource } from './source.ts'
 import { versionOf } from './version-policy.ts'
 
 export interface ModelControlParts {
@@ -51,18 +51,19 @@ export class ModelControl {
       model.problem = error
       this.#parts.logger.error({ model: name, err: error }, 'a model cannot be served')
     }
-    const found: SourceModel[] = []
+    const found: Seen[] = []
     for (const name of names)
       await set.settled(name, signal).then(
         (model) => found.push(model),
         (error: unknown) => failed(name, MeshError.from(error)),
       )
     for (const seen of loadOrder(found)) {
-      const model = set.make(seen.name)
+      const { name } = seen.model
+      const model = set.make(name)
       model.wanted = true
-      this.#asked.add(seen.name)
+      this.#asked.add(name)
       await this.#follow(model, seen, false)
-      if (model.loaded.size === 0 && !model.asleep) failed(seen.name, model.error ?? this.#stopped())
+      if (model.loaded.size === 0 && !model.asleep) failed(name, model.error ?? this.#stopped())
     }
     // What could be loaded is known too.
     for (const name of all) set.make(name)
@@ -74,9 +75,9 @@ export class ModelControl {
 
   #isStopped = (): boolean => this.#parts.signal.aborted
 
-  #follow(model: ServedModel, seen: SourceModel | undefined, mayEvict: boolean): Promise<void> {
+  #follow(model: ServedModel, seen: Seen | { readonly model: undefined; readonly look: number }, mayEvict: boolean): Promise<void> {
     return model.turn(async () => {
-      model.see(seen)
+      model.see(seen.model, seen.look)
       await model.reconcile(mayEvict, this.#isStopped)
     })
   }
@@ -84,14 +85,15 @@ export class ModelControl {
   /** `poll` mode: what has come, changed or gone since. @returns whether something is being written */
   async lookAgain(): Promise<boolean> {
     const { set, signal, logger } = this.#parts
+    const began = set.nextLook()
     const names = new Set(await set.names(signal))
     let unsettled = false
     const gone = new Set([...set.all()].filter(({ name }) => !names.has(name)))
     for (const name of names) {
       try {
         const seen = await set.look(name, signal)
-        unsettled ||= seen.unsettled.length > 0
-        if (seen.versions.length > 0 || set.get(name) !== undefined) this.#followSoon(set.make(name), seen)
+        unsettled ||= seen.model.unsettled.length > 0
+        if (seen.model.versions.length > 0 || set.get(name) !== undefined) this.#followSoon(set.make(name), seen)
       } catch (thrown) {
         const error = MeshError.from(thrown)
         const known = set.get(name)
@@ -103,12 +105,12 @@ export class ModelControl {
         model.problem = error
       }
     }
-    for (const model of gone) this.#followGone(model)
+    for (const model of gone) this.#followGone(model, began)
     return unsettled
   }
 
   /** A model that is still changing is looked at again next time. */
-  #followSoon(model: ServedModel, seen: SourceModel): void {
+  #followSoon(model: ServedModel, seen: Seen): void {
     if (this.#following.has(model)) return
     this.#following.add(model)
     model.problem = undefined
@@ -116,13 +118,13 @@ export class ModelControl {
     void this.#follow(model, seen, model.loaded.size > 0).finally(() => this.#following.delete(model))
   }
 
-  #followGone(model: ServedModel): void {
+  #followGone(model: ServedModel, look: number): void {
     if (this.#following.has(model)) return
     this.#following.add(model)
     const left = async (): Promise<void> => {
-      await this.#follow(model, undefined, false)
+      await this.#follow(model, { model: undefined, look }, false)
       await model.unloadAll('gone')
-      if (model.loaded.size === 0) this.#parts.set.remove(model)
+      if (model.loaded.size === 0 && !this.#parts.set.isNamed(model.name)) this.#parts.set.remove(model)
     }
     void left().finally(() => this.#following.delete(model))
   }
@@ -135,10 +137,11 @@ export class ModelControl {
   /** @param above ensembles that it is loaded for: one that needs itself is left for its own load to refuse */
   async #load(name: string, overrides: LoadOverrides | undefined, asked: boolean, above: ReadonlySet<string>): Promise<void> {
     const { set, signal, options } = this.#parts
-    const found = (): Promise<SourceModel> => set.settled(name, signal)
-    const overridden = overrides === undefined ? undefined : await overriddenModel(name, overrides, found, options)
-    const seen = overridden?.model ?? (await found())
-    for (const { model: step } of seen.config?.ensemble ?? [])
+    const found = (): Promise<Seen> => set.settled(name, signal)
+    const overridden =
+      overrides === undefined ? undefined : await overriddenModel(name, overrides, async () => (await found()).model, options)
+    const seen = overridden === undefined ? await found() : { model: overridden.model, look: set.nextLook() }
+    for (const { model: step } of seen.model.config?.ensemble ?? [])
       if (!above.has(step) && step !== name && !set.get(step)?.wanted) await this.#load(step, undefined, false, new Set([...above, name]))
     const model = set.make(name)
     const before = this.#overridden.get(name)
@@ -151,7 +154,7 @@ export class ModelControl {
       model.asleep = false
       model.problem = undefined
       model.forgive()
-      model.see(seen)
+      model.see(seen.model, seen.look)
       await model.reconcile(true, this.#isStopped)
       const { error: refused } = model
       // A model that never was served is none that should be.
@@ -215,7 +218,7 @@ export class ModelControl {
       if (!model.wanted) throw new MeshError('UNAVAILABLE', `Request for unknown model: '${model.name}' has no available versions`)
       const { set, signal, logger } = this.#parts
       // What a load request brought is all that there is of it.
-      if (!this.#overridden.has(model.name)) model.see(await set.settled(model.name, signal))
+      if (!this.#overridden.has(model.name)) await set.settled(model.name, signal).then((seen) => model.see(seen.model, seen.look))
       if (version !== undefined) await model.ensureLoaded(version, true)
       model.asleep = false
       model.change((traffic) => traffic.promote(version))

@@ -6,12 +6,19 @@ import type { ModelSource, SourceModel } from './source.ts'
 /** How long a load waits for the only versions of a model to be written to their end. */
 const longestSettleMs = 30_000
 
+/** What a look found of a model. */
+export interface Seen {
+  readonly model: SourceModel
+  readonly look: number
+}
+
 /** The models of a source that are to be known: all, or those named. */
 export class ModelSet {
   readonly #source: ModelSource
   readonly #only: ReadonlySet<string> | undefined
   readonly #parts: ServedModelParts
   readonly #models = new Map<string, ServedModel>()
+  #looks = 0
 
   constructor(source: ModelSource, only: readonly string[] | undefined, parts: ServedModelParts) {
     this.#source = source
@@ -44,21 +51,33 @@ export class ModelSet {
     return this.#only === undefined ? this.#source.names(signal) : [...this.#only].toSorted()
   }
 
-  look(name: string, signal: AbortSignal): Promise<SourceModel> {
-    return this.#source.model(name, signal)
+  /** Whether it should be served though the source may have nothing of it. */
+  isNamed(name: string): boolean {
+    return this.#only?.has(name) === true
+  }
+
+  async look(name: string, signal: AbortSignal): Promise<Seen> {
+    const look = this.nextLook()
+    return { model: await this.#source.model(name, signal), look }
+  }
+
+  /** Looks are numbered as they begin. */
+  nextLook(): number {
+    return ++this.#looks
   }
 
   /**
    * As the source has it once its versions are complete: what is being written is waited for, as long as it takes to see that it is complete, and longer where
    * nothing else is there. @throws MeshError FAILED_PRECONDITION where nothing becomes complete
    */
-  async settled(name: string, signal: AbortSignal): Promise<SourceModel> {
+  async settled(name: string, signal: AbortSignal): Promise<Seen> {
     const { settleMs } = this.#source
     const startedMs = performance.now()
     for (;;) {
-      const model = await this.#source.model(name, signal)
+      const seen = await this.look(name, signal)
+      const { model } = seen
       const waitedMs = performance.now() - startedMs
-      if (model.unsettled.length === 0 || (model.versions.length > 0 && waitedMs > 2 * settleMs)) return model
+      if (model.unsettled.length === 0 || (model.versions.length > 0 && waitedMs > 2 * settleMs)) return seen
       if (waitedMs > longestSettleMs)
         throw new MeshError('FAILED_PRECONDITION', `model "${name}": version ${model.unsettled.join(', ')} is still being written`)
       await wait(Math.max(5, settleMs / 4), undefined, { signal })
@@ -67,20 +86,20 @@ export class ModelSet {
 }
 
 /** Those that others are made of come before those others (ensembles may be steps of ensembles). */
-export function loadOrder(models: readonly SourceModel[]): readonly SourceModel[] {
-  const byName = new Map(models.map((model) => [model.name, model]))
-  const ordered = new Set<SourceModel>()
-  const visiting = new Set<SourceModel>()
-  const visit = (model: SourceModel): void => {
+export function loadOrder(seen: readonly Seen[]): readonly Seen[] {
+  const byName = new Map(seen.map((one) => [one.model.name, one]))
+  const ordered = new Set<Seen>()
+  const visiting = new Set<Seen>()
+  const visit = (one: Seen): void => {
     // One that needs itself is left for its load to refuse.
-    if (ordered.has(model) || visiting.has(model)) return
-    visiting.add(model)
-    for (const { model: step } of model.config?.ensemble ?? []) {
+    if (ordered.has(one) || visiting.has(one)) return
+    visiting.add(one)
+    for (const { model: step } of one.model.config?.ensemble ?? []) {
       const needed = byName.get(step)
       if (needed !== undefined) visit(needed)
     }
-    ordered.add(model)
+    ordered.add(one)
   }
-  for (const model of models) visit(model)
+  for (const one of seen) visit(one)
   return [...ordered]
 }

@@ -129,6 +129,11 @@ export class OnDemand {
     })
   }
 
+  /** Nothing of it is loaded, and a call will have it loaded, or waits for that. */
+  isAsleep(model: ServedModel): boolean {
+    return model.asleep || this.#waking.has(model)
+  }
+
   /** Why the model could not be loaded when it was last called. */
   refusalOf(model: ServedModel): MeshError | undefined {
     return this.#refusals.get(model)?.error

@@ -5,6 +5,7 @@ import type { VersionStatus } from '../models.ts'
 import { ModelTraffic } from '../traffic/model-traffic.ts'
 import type { LifecycleMetrics } from './lifecycle-metrics.ts'
 import { loadFingerprint, type LoadRequest } from './loader.ts'
+import { Retirement } from './retirement.ts'
 import type { Servable } from './servable.ts'
 import type { SourceModel, SourceVersion } from './source.ts'
 import { VersionEntry } from './version-entry.ts'
@@ -41,14 +42,16 @@ export class ServedModel {
   readonly #parts: ServedModelParts
   readonly #entries = new Map<string, VersionEntry>()
   readonly #loaded = new Map<string, Servable>()
-  readonly #retiring = new Map<Servable, Promise<void>>()
+  readonly #retirement: Retirement
   #source: SourceModel | undefined
+  #seenLook = 0
   #turn: Promise<unknown> = Promise.resolve()
   #turns = 0
 
   constructor(name: string, parts: ServedModelParts) {
     this.name = name
     this.#parts = parts
+    this.#retirement = new Retirement(parts.logger)
     this.traffic = new ModelTraffic(name, parts.lifecycle)
   }
 
@@ -68,7 +71,7 @@ export class ServedModel {
   /** Held, what is on its way out included. */
   get memoryBytes(): number {
     let bytes = 0
-    for (const { parts } of [...this.#loaded.values(), ...this.#retiring.keys()]) bytes += parts.memoryBytes
+    for (const { parts } of [...this.#loaded.values(), ...this.#retirement.servables]) bytes += parts.memoryBytes
     return bytes
   }
 
@@ -96,8 +99,13 @@ export class ServedModel {
     return turn
   }
 
-  /** What the source has now; undefined: nothing. Nothing is loaded or unloaded yet. */
-  see(source: SourceModel | undefined): void {
+  /**
+   * What the source has; undefined: nothing. Nothing is loaded or unloaded yet. @param look the number of the look that found it: what an earlier one found, and
+   * comes later, is out of date
+   */
+  see(source: SourceModel | undefined, look: number): void {
+    if (look < this.#seenLook) return
+    this.#seenLook = look
     this.#source = source
     if (source !== undefined) this.traffic.heed(source.labels, this.#loaded)
   }
@@ -200,32 +208,25 @@ export class ServedModel {
   }
 
   #retire(servable: Servable, reason: UnloadReason): Promise<void> {
-    const { metrics, lifecycle, logger } = this.#parts
-    const { version } = servable
+    const { metrics, lifecycle } = this.#parts
     metrics.forget(servable.parts.statistics)
-    lifecycle.unloaded(this.name, version)
+    lifecycle.unloaded(this.name, servable.version)
     lifecycle.unload(this.name, reason)
-    const gone = servable.unload().then(
-      () => logger.info({ model: this.name, version, reason }, 'a model version is unloaded'),
-      (error: unknown) => logger.error({ model: this.name, version, err: error }, 'a model version could not be unloaded'),
-    )
-    const freed = gone.then(() => void this.#retiring.delete(servable))
-    this.#retiring.set(servable, freed)
-    return freed
+    return this.#retirement.add(servable, reason)
   }
 
   /** Unloads everything at once; what is called goes on to its answer. Resolves when its memory is free. */
   async unloadAll(reason: UnloadReason): Promise<void> {
     for (const version of this.#loaded.keys()) this.#unload(version, reason)
-    await Promise.all(this.#retiring.values())
+    await this.#retirement.done()
   }
 
   /** At the process's end. */
   async close(): Promise<void> {
-    const servables = [...this.#loaded.values(), ...this.#retiring.keys()]
+    const servables = [...this.#loaded.values(), ...this.#retirement.servables]
     for (const version of this.#loaded.keys()) this.#unload(version, 'asked')
     await Promise.all(servables.map((servable) => servable.close()))
-    await Promise.all(this.#retiring.values())
+    await this.#retirement.done()
   }
 
   /** Newest first. */

@@ -1,4 +1,4 @@
-import { rm, writeFile } from 'node:fs/promises'
+import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { logistic, logisticModel, mlpModel, writeModel } from '../onnx-builder.ts'
@@ -140,8 +140,7 @@ describe('models that are polled', () => {
     await bed.write('models/a', 1)
     const repository = join(bed.repository, 'models')
     const manager = await bed.started({ mode: 'poll', repository })
-    await rm(repository, { recursive: true })
-    await bed.write('elsewhere', 1)
+    await rename(repository, join(bed.repository, 'away'))
     const looks = performance.now() + 200
     await eventually(() => performance.now() > looks).toBe(true)
     expect(await versionOf(manager, 'a')).toBe('1')

@@ -71,6 +71,19 @@ describe('a model that nobody calls', () => {
     expect(await refusal(() => manager.acquire('a', { version: '2' }))).toMatchObject({ code: 'NOT_FOUND' })
   })
 
+  test('is waited for by whoever calls it while it is being loaded, and ready meanwhile', async () => {
+    await bed.write('a', 1)
+    const { manager, clock } = await idle()
+    clock.atMs += 40
+    await eventually(() => states(manager, 'a')).toEqual(['1:END'])
+    const first = versionOf(manager, 'a')
+    await eventually(() => states(manager, 'a')).toEqual(['1:LOADING'])
+    expect([manager.isReady('a'), manager.ready]).toEqual([true, true])
+    expect(await versionOf(manager, 'a')).toBe('1')
+    expect(await first).toBe('1')
+    expect(await loads('a')).toBe(2)
+  })
+
   test('is not unloaded while somebody has it', async () => {
     await bed.write('a', 1)
     const { manager, clock } = await idle()
@@ -146,12 +159,12 @@ describe('a memory budget', () => {
 
   test('takes nothing from a model that is in use: the call for another is refused until it is not', async () => {
     for (const model of ['a', 'b']) await writeModel(bed.repository, model, 1, large)
-    const manager = await bed.started({ memoryBudgetBytes: 130 * megabytes, mode: 'explicit', loadModels: ['a'] })
+    const manager = await bed.started({ memoryBudgetBytes: 125 * megabytes, mode: 'explicit', loadModels: ['a'] })
     const handle = await manager.acquire('a')
     const error = await refusal(() => manager.load('b'))
     expect(error).toMatchObject({
       code: 'RESOURCE_EXHAUSTED',
-      message: expect.stringMatching(/model "b" would need about \d+ bytes, and others hold \d+ of the 136314880/) as string,
+      message: expect.stringMatching(/model "b" would need about \d+ bytes, and others hold \d+ of the 131072000/) as string,
     })
     expect(states(manager, 'a')).toEqual(['1:AVAILABLE'])
     handle.release()
