@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Bus } from '@spillway/bus'
-import { tierStages } from '@spillway/cascade-router'
+import { tierModels, tierStages } from '@spillway/cascade-router'
 import { type Component, MeshError, type Stage, systemClock } from '@spillway/core'
 import { createLookups, FeatureEngine, type HistoryStore } from '@spillway/features'
 import { Gateway } from '@spillway/gateway'
@@ -145,7 +145,7 @@ export class Host implements Component {
     const own = [...new Set(tiers.filter((tier) => tier.address === undefined).map((tier) => tier.model))]
     let client: ModelClient | undefined
     if (own.length > 0 && (services.has('model') || (needed && pipeline.placement.models === 'local')))
-      client = await this.ownModels(own, signal)
+      client = await this.ownModels(signal)
     else if (own.length > 0 && needed)
       client = await this.remoteModels(peers.get('model') ?? `127.0.0.1:${defaultPorts.model.grpc}`, signal)
     const remote = new Map<string, ModelClient>()
@@ -160,9 +160,9 @@ export class Host implements Component {
   }
 
   /** The pipeline's models in this process, served to others too where it is the model service among others. */
-  private async ownModels(models: readonly string[], signal: AbortSignal): Promise<ModelClient> {
+  private async ownModels(signal: AbortSignal): Promise<ModelClient> {
     const { pipeline, services, telemetry, host } = this.options
-    const manager = await this.begin(new ModelManager({ repository: pipeline.modelsPath, models, telemetry }), signal)
+    const manager = await this.begin(new ModelManager({ ...tierModels(pipeline), telemetry }), signal)
     if (services.has('model')) {
       const { http: httpPort, grpc: grpcPort } = this.portsOf('model')
       const server = new ModelServer({ models: manager, host, httpPort, grpcPort, telemetry })
@@ -180,7 +180,8 @@ export class Host implements Component {
   private async startModelService(signal: AbortSignal): Promise<void> {
     const { pipeline, host, telemetry } = this.options
     const { http: httpPort, grpc: grpcPort } = this.portsOf('model')
-    this.components.push(await startModelService({ repository: pipeline.modelsPath, host, httpPort, grpcPort, telemetry, signal }))
+    const { repository, listed, expects } = tierModels(pipeline)
+    this.components.push(await startModelService({ repository, listed, expects, host, httpPort, grpcPort, telemetry, signal }))
   }
 
   private async startBus(signal: AbortSignal): Promise<Bus> {

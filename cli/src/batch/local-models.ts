@@ -1,3 +1,4 @@
+import { tierModels } from '@spillway/cascade-router'
 import { MeshError } from '@spillway/core'
 import { maxLinkMessageBytes, type Pipeline } from '@spillway/mesh'
 import { GrpcChannel } from '@spillway/rpc'
@@ -8,10 +9,10 @@ import type { BatchParts } from './batch-process.ts'
 /** The models of a batch run, by tier: in this process, but for those that the pipeline file has on a server of their own. */
 export async function localModels(pipeline: Pipeline, telemetry: Telemetry, { begin }: BatchParts): Promise<(tier: number) => ModelClient> {
   const { tiers } = pipeline.cascade
-  const own = [...new Set(tiers.filter(({ address }) => address === undefined).map(({ model }) => model))]
+  const own = tierModels(pipeline)
   const clients = new Map<string | undefined, ModelClient>()
-  if (own.length > 0) {
-    const manager = await begin(new ModelManager({ repository: pipeline.modelsPath, models: own, telemetry }))
+  if (own.models.length > 0) {
+    const manager = await begin(new ModelManager({ ...own, telemetry }))
     clients.set(undefined, new LocalModelClient(manager))
   }
   for (const { address } of tiers) {

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
-import { checkTier } from '@spillway/cascade-router'
+import { tierModels } from '@spillway/cascade-router'
 import { MeshError } from '@spillway/core'
 import { validateLookups } from '@spillway/features'
 import { loadPipeline, type Pipeline } from '@spillway/mesh'
-import { LocalModelClient, ModelManager } from '@spillway/serving'
+import { ModelManager } from '@spillway/serving'
 import type { Command } from 'commander'
 import { batchTelemetry } from '../batch/batch-telemetry.ts'
 import { pipelineReport } from '../pipeline-report.ts'
@@ -38,18 +38,15 @@ async function checkTables(file: string, { features, folder }: Pipeline): Promis
  */
 async function checkModels(file: string, pipeline: Pipeline): Promise<string> {
   const { cascade, modelsPath } = pipeline
-  const own = cascade.tiers.flatMap(({ address, model }, tier) => (address === undefined ? [{ model, tier }] : []))
+  const own = tierModels(pipeline)
   const others = cascade.tiers.filter(({ address }) => address !== undefined).map(({ model }) => model)
   const notAsked = others.length === 0 ? '' : `; not asked: ${others.join(', ')}, on servers of their own`
-  if (own.length > 0 && !existsSync(modelsPath)) return `  models    NOT CHECKED: there is no ${modelsPath}${notAsked}`
+  if (own.models.length > 0 && !existsSync(modelsPath)) return `  models    NOT CHECKED: there is no ${modelsPath}${notAsked}`
   const telemetry = batchTelemetry('silent')
-  const manager = new ModelManager({ repository: modelsPath, models: [...new Set(own.map(({ model }) => model))], telemetry })
-  const client = new LocalModelClient(manager)
-  const signal = new AbortController().signal
+  const manager = new ModelManager({ ...own, telemetry })
   try {
-    await manager.start(signal)
-    for (const { model, tier } of own) checkTier(pipeline, tier, await client.signature(model, signal))
-    return `  models    ${own.map(({ model }) => model).join(', ')} take these features${notAsked}`
+    await manager.start(new AbortController().signal)
+    return `  models    ${own.models.join(', ')} take these features${notAsked}`
   } catch (thrown) {
     const { code, message, field } = MeshError.from(thrown)
     throw new MeshError(code, [file, ...(field === undefined ? [] : [field]), message].join(': '), { cause: thrown })

@@ -1,2 +1,3 @@
+export * from './tier-models.ts'
 export * from './tier-stage.ts'
 export * from './tier-stages.ts'

@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { type Clock, fitsType, MeshError, type Stage, typeText } from '@spillway/core'
 import { type Pipeline, tierStage } from '@spillway/mesh'
-import type { ModelClient, ModelSignature } from '@spillway/serving'
+import type { ModelClient, ModelSignature, SignatureExpectation } from '@spillway/serving'
 import type { MeshMetrics, Telemetry } from '@spillway/telemetry'
 import { GuardedModel } from './guarded-model.ts'
 import { TierStage } from './tier-stage.ts'
@@ -43,13 +43,18 @@ export async function tierStages(options: TierStagesOptions): Promise<readonly S
 }
 
 /**
- * Holds a tier's model against what the pipeline file says and makes.
- * @throws MeshError INVALID_ARGUMENT whose field is the tier's path in the file
+ * Holds versions of a tier's model against what the pipeline file says and makes, and later ones against the first: the tier goes on calling the tensors that
+ * it found there. What it gives throws a MeshError INVALID_ARGUMENT whose field is the tier's path in the file.
  */
-export function checkTier(pipeline: Pipeline, tier: number, signature: ModelSignature): void {
-  const check = new SignatureCheck(pipeline, tier, signature)
-  check.input()
-  check.score()
+export function tierExpectation(pipeline: Pipeline, tier: number): SignatureExpectation {
+  let called: { readonly input: string; readonly score: string } | undefined
+  return (signature) => {
+    const check = new SignatureCheck(pipeline, tier, signature)
+    const found = { input: check.input().tensor, score: check.score().tensor }
+    called ??= found
+    if (found.input !== called.input) throw check.renamed('input', found.input, called.input)
+    if (found.score !== called.score) throw check.renamed('score', found.score, called.score)
+  }
 }
 
 /** A model server may start later than the router: its signature is waited for. */
@@ -84,6 +89,13 @@ class SignatureCheck {
 
   private wrong(setting: string, message: string): MeshError {
     return new MeshError('INVALID_ARGUMENT', `model "${this.tier.model}": ${message}`, { field: `cascade.tiers[${this.index}].${setting}` })
+  }
+
+  renamed(setting: 'input' | 'score', name: string, called: string): MeshError {
+    return this.wrong(
+      setting,
+      `it has "${name}" where the version before has "${called}": start the pipeline anew with it, or keep the name`,
+    )
   }
 
   private choose(setting: 'input' | 'score', tensors: ModelSignature['inputs'], kind: string): string {
