@@ -11,18 +11,32 @@ import { benchFeaturesRead, benchFeaturesRedis } from './features-redis.ts'
 import { benchLatency } from './latency.ts'
 import { benchOverload } from './overload.ts'
 import { benchPredict } from './predict.ts'
+import { benchServingBatching } from './serving-batching.ts'
+import { benchServingHeartbeat } from './serving-heartbeat.ts'
+import { benchServingOpenLoop } from './serving-open-loop.ts'
+import { benchServingOverload } from './serving-overload.ts'
+import { benchServingPromote } from './serving-promote.ts'
+import { benchServingRows } from './serving-rows.ts'
+import type { ServingBenchOptions } from './serving-servers.ts'
+import { benchServingGrpc, benchServingRest } from './serving-throughput.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    rounds: { type: 'string', default: '5' },
+    rounds: { type: 'string' },
     transactions: { type: 'string', default: '165000' },
     minutes: { type: 'string', default: '10' },
-    seconds: { type: 'string', default: '60' },
+    seconds: { type: 'string' },
   },
 })
-const rounds = Number(values.rounds)
+const rounds = Number(values.rounds ?? 5)
 const transactions = Number(values.transactions)
+
+/** Of one contender's round, where none are given. */
+const serving = (seconds: number): ServingBenchOptions => ({
+  rounds: Number(values.rounds ?? 3),
+  seconds: Number(values.seconds ?? seconds),
+})
 
 /** What a benchmark runs against, started for it alone. */
 interface Server {
@@ -50,14 +64,22 @@ const benchmarks: Readonly<
   'drain-kafka': { on: kafka, run: (brokers) => benchDrainKafka(brokers, { rounds, transactions }) },
   'delivery-cost': { on: kafka, run: (brokers) => benchDeliveryCost(brokers, { rounds, transactions }) },
   'latency-kafka': { on: kafka, run: (brokers) => benchLatency(brokers, rounds) },
-  overload: { on: nothing, run: () => benchOverload(Number(values.seconds)) },
+  overload: { on: nothing, run: () => benchOverload(Number(values.seconds ?? 60)) },
   predict: { on: nothing, run: () => benchPredict(rounds) },
   'features-embedded': { on: nothing, run: () => benchFeaturesEmbedded(rounds) },
   'features-redis': { on: redis, run: ([url]) => benchFeaturesRedis(url!, rounds) },
   'features-read': { on: redis, run: ([url]) => benchFeaturesRead(url!, rounds) },
+  'serving-grpc': { on: nothing, run: () => benchServingGrpc(serving(3)) },
+  'serving-rest': { on: nothing, run: () => benchServingRest(serving(3)) },
+  'serving-open-loop': { on: nothing, run: () => benchServingOpenLoop(serving(5)) },
+  'serving-rows': { on: nothing, run: () => benchServingRows(serving(3)) },
+  'serving-batching': { on: nothing, run: () => benchServingBatching(serving(3)) },
+  'serving-heartbeat': { on: nothing, run: () => benchServingHeartbeat(serving(5)) },
+  'serving-promote': { on: nothing, run: () => benchServingPromote(serving(10)) },
+  'serving-overload': { on: nothing, run: () => benchServingOverload(serving(5)) },
   transforms: {
     on: nothing,
-    run: () => inProcessOfItsOwn(['--max-semi-space-size=1', join(import.meta.dirname, 'transforms.ts'), values.rounds]),
+    run: () => inProcessOfItsOwn(['--max-semi-space-size=1', join(import.meta.dirname, 'transforms.ts'), String(rounds)]),
   },
   // As the command runs: the flag stands in cli/bin/spillway.mjs.
   soak: { on: nothing, run: () => inProcessOfItsOwn(['--max-semi-space-size=16', join(import.meta.dirname, 'soak.ts'), values.minutes]) },

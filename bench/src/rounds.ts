@@ -50,6 +50,10 @@ export function figures(name: string, rounds: readonly number[]): Figures {
   return { name, median: sorted[sorted.length >> 1]!, min: sorted[0]!, max: sorted.at(-1)!, rounds }
 }
 
+export function median(values: readonly number[]): number {
+  return figures('', values).median
+}
+
 /** Nearest-rank percentile. */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = Float64Array.from(values).sort()
