@@ -11,7 +11,7 @@ const bin = join(root, 'cli', 'bin', 'spillway.mjs')
 export const examplePipeline: string = join(root, 'examples', 'fraud', 'pipeline.yaml')
 
 /** Free ports instead of the defaults. */
-export const freePorts: readonly string[] = ['--http-port', '0', '--grpc-port', '0', '--model-grpc-port', '0']
+export const freePorts: readonly string[] = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0']
 
 /** A `spillway` command of the test's own. */
 export class Command {

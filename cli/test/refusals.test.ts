@@ -163,7 +163,7 @@ describe('while a process runs', () => {
 
   it('another one on one of its ports is refused', async () => {
     const [, port] = await running.printed(/http:\/\/127\.0\.0\.1:(\d+)/)
-    for (const flag of ['--http-port', '--grpc-port', '--model-grpc-port'])
+    for (const flag of ['--http-port', '--grpc-port', '--model-http-port', '--model-grpc-port'])
       expectRefusal(await up(pipeline, flag, port!), new RegExp(`127\\.0\\.0\\.1:${port!}.* in use by another process`))
   })
 })

@@ -26,20 +26,29 @@ export class EmbeddedSystem implements System {
   readonly #data: string
   readonly #base: string
 
-  private constructor(folder: string, ports: readonly [number, number, number]) {
+  private constructor(folder: string, ports: readonly number[]) {
     this.#folder = folder
     this.#data = join(folder, 'data')
     this.#base = `http://127.0.0.1:${ports[0]}`
     const pipeline = writePipeline(folder, this.names, { predictions: { features: true } })
-    const [httpPort, grpcPort, modelPort] = ports
-    const options = ['--http-port', String(httpPort), '--grpc-port', String(grpcPort), '--model-grpc-port', String(modelPort)]
+    const [httpPort, grpcPort, modelHttpPort, modelGrpcPort] = ports as [number, number, number, number]
+    const options = [
+      '--http-port',
+      httpPort,
+      '--grpc-port',
+      grpcPort,
+      '--model-http-port',
+      modelHttpPort,
+      '--model-grpc-port',
+      modelGrpcPort,
+    ].map(String)
     const command = ['up', '--pipeline', pipeline, '--data', this.#data, ...options]
     this.instances = new Map([['up-1', new Instance({ name: 'up-1', httpPort, folder, arguments: command })]])
   }
 
   static async start(): Promise<EmbeddedSystem> {
     const folder = mkdtempSync(join(tmpdir(), 'spillway-chaos-'))
-    const system = new EmbeddedSystem(folder, (await freePorts(3)) as unknown as readonly [number, number, number])
+    const system = new EmbeddedSystem(folder, await freePorts(4))
     try {
       const [instance] = system.instances.values()
       instance!.start()

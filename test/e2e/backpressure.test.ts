@@ -108,6 +108,7 @@ describe.skipIf('skipped' in kafka)('over Kafka, a heavy model that does not kee
       heavy.child.kill('SIGSTOP')
       try {
         const early = await run.play(outageS / 2, processes)
+        const slowestEarlyMs = run.slowestPublishMs
         const lagEarly = await lagOf(router, escalations)
         const late = await run.play(outageS / 2, processes)
         const [lagLate, queue] = [await lagOf(router, escalations), await queueOf(router, 'cascade-router.tier-2')]

@@ -36,7 +36,20 @@ test('Given a full backlog, when the process is told to end again and again, the
   for (const topic of ['transactions', 'labels'] as const) await filled.publish(names[topic], topicRecords(events, topic))
   await filled.drain()
 
-  const flags = ['--pipeline', pipeline, '--data', data, '--http-port', '0', '--grpc-port', '0', '--model-grpc-port', '0']
+  const flags = [
+    '--pipeline',
+    pipeline,
+    '--data',
+    data,
+    '--http-port',
+    '0',
+    '--grpc-port',
+    '0',
+    '--model-http-port',
+    '0',
+    '--model-grpc-port',
+    '0',
+  ]
   let answered = 0
   const drains: number[] = []
   for (let stops = 0; answered < transactionCount; stops++) {

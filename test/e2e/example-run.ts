@@ -39,7 +39,7 @@ export interface RestedRun {
 /** Lets the pipeline answer what earlier runs left on its topics, with nothing new coming in, and has the whole checked. */
 export async function restAndCheck(data: string): Promise<RestedRun> {
   const pipeline = join(fraudFolder, 'pipeline.yaml')
-  const ports = ['--http-port', '0', '--grpc-port', '0', '--model-grpc-port', '0']
+  const ports = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0']
   const mesh = new SpillwayProcess(['up', '--pipeline', pipeline, '--data', data, ...ports], repositoryRoot)
   try {
     await atRest(await gatewayUrl(mesh))

@@ -77,7 +77,7 @@ export class LettersRun {
   }
 
   up(bus: string): SpillwayProcess {
-    const ports = ['--http-port', '0', '--grpc-port', '0', '--model-grpc-port', '0']
+    const ports = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0']
     const args = ['up', '--pipeline', this.pipeline, '--data', join(this.folder, 'data'), '--bus', bus, ...ports]
     return new SpillwayProcess(args, this.folder)
   }

@@ -43,7 +43,7 @@ describe.skipIf('skipped' in nats)('the fraud pipeline over NATS JetStream, ever
         throw error
       }
     }
-    const ports = ['--http-port', '0', '--grpc-port', '0', '--model-grpc-port', '0']
+    const ports = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0']
     let mesh = new SpillwayProcess(
       ['up', '--pipeline', pipeline, '--bus', `nats://${servers.join(',')}`, '--links', 'topic', '--data', join(folder, 'data'), ...ports],
       folder,

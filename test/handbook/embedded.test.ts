@@ -45,7 +45,21 @@ describe.skipIf(names.length === 0)('the reference data', () => {
     await bus.drain()
 
     const mesh = new SpillwayProcess(
-      ['up', '--pipeline', pipeline, '--data', data, '--http-port', '0', '--grpc-port', '0', '--model-grpc-port', '0'],
+      [
+        'up',
+        '--pipeline',
+        pipeline,
+        '--data',
+        data,
+        '--http-port',
+        '0',
+        '--grpc-port',
+        '0',
+        '--model-http-port',
+        '0',
+        '--model-grpc-port',
+        '0',
+      ],
       work,
     )
     const answered = new Map<number, ArrayLike<number>>()

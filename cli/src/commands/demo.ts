@@ -22,6 +22,7 @@ interface DemoFlags {
   readonly rate: number
   readonly httpPort: number
   readonly grpcPort: number
+  readonly modelHttpPort: number
   readonly modelGrpcPort: number
 }
 
@@ -35,6 +36,7 @@ export function addDemoCommand(program: Command): void {
     .option('--rate <number>', 'transactions a second', parseCount, 1000)
     .option('--http-port <port>', 'gateway HTTP', parsePort, defaultPorts.gateway.http)
     .option('--grpc-port <port>', 'gateway gRPC', parsePort, defaultPorts.gateway.grpc)
+    .option('--model-http-port <port>', 'model service HTTP', parsePort, defaultPorts.model.http)
     .option('--model-grpc-port <port>', 'model service gRPC', parsePort, defaultPorts.model.grpc)
     .action(runDemo)
 }
@@ -55,7 +57,7 @@ async function runDemo(flags: DemoFlags): Promise<void> {
     host: '127.0.0.1',
     ports: new Map([
       ['gateway', { http: flags.httpPort, grpc: flags.grpcPort }],
-      ['model', { ...defaultPorts.model, grpc: flags.modelGrpcPort }],
+      ['model', { http: flags.modelHttpPort, grpc: flags.modelGrpcPort }],
     ]),
     peers: new Map(),
     telemetry,

@@ -3,6 +3,7 @@ import { checkOrdering, loadPipeline, type Pipeline } from '@spillway/mesh'
 import { createTelemetry, type LogLevel } from '@spillway/telemetry'
 import { type Command, Option } from 'commander'
 import { Host, type HostOptions } from '../host.ts'
+import { addModelFlags, givenModelFlag, type ModelFlags } from '../models/model-flags.ts'
 import {
   type BusAddress,
   defaultPorts,
@@ -17,9 +18,10 @@ import {
 import { ProcessLog } from '../process-log.ts'
 import { runUntilStopped } from '../run-until-stopped.ts'
 import { showStatus } from '../status-view.ts'
+import { serveModels } from './serve-model.ts'
 
 interface CommonFlags {
-  readonly pipeline: string
+  readonly pipeline?: string
   readonly bus?: string
   readonly store?: string
   readonly data: string
@@ -30,6 +32,7 @@ interface CommonFlags {
   readonly links?: 'local' | 'grpc' | 'topic'
   readonly httpPort?: number
   readonly grpcPort?: number
+  readonly modelHttpPort?: number
   readonly modelGrpcPort?: number
 }
 
@@ -38,6 +41,7 @@ export function addRunCommands(program: Command): void {
   const up = program
     .command('up')
     .description('run every service of a pipeline in this process')
+    .option('--model-http-port <port>', 'HTTP port of the model service', parsePort, defaultPorts.model.http)
     .option('--model-grpc-port <port>', 'gRPC port of the model service', parsePort, defaultPorts.model.grpc)
     .action(async (flags: CommonFlags) => {
       const pipeline = await pipelineOf(flags)
@@ -48,10 +52,14 @@ export function addRunCommands(program: Command): void {
     })
   const serve = program
     .command('serve')
-    .description('run one service of a pipeline in this process')
+    .description('run one service of a pipeline, or a model service without one, in this process')
     .argument('<service>', serviceNames.join(', '))
-    .action(async (name: string, flags: CommonFlags) => {
+    .action(async (name: string, flags: CommonFlags & ModelFlags) => {
       const service = parseService(name)
+      const modelFlag = givenModelFlag(flags)
+      if (service === 'model' && flags.pipeline === undefined && flags.models === undefined) return serveModels(flags)
+      if (modelFlag !== undefined) serve.error(`error: option '${modelFlag}' is for "serve model" without --pipeline`)
+      if (flags.pipeline === undefined) serve.error("error: required option '--pipeline <file>' not specified")
       const options = hostOptions(flags, await pipelineOf(flags), new Set([service]), service)
       const host = new Host(options)
       const { logger } = options.telemetry
@@ -59,9 +67,10 @@ export function addRunCommands(program: Command): void {
         runUntilStopped(host, () => logger.info({ service, pipeline: options.pipeline.name }, 'ready')),
       )
     })
+  up.requiredOption('--pipeline <file>', 'the pipeline file')
+  serve.option('--pipeline <file>', 'the pipeline file; the model service needs none')
   for (const command of [up, serve]) {
     command
-      .requiredOption('--pipeline <file>', 'the pipeline file')
       .option('--bus <address>', 'kafka://host:port[,…], nats://host:port[,…] or embedded:FILE (default: embedded:<data>/<pipeline>.db)')
       .option(
         '--store <address>',
@@ -85,6 +94,7 @@ export function addRunCommands(program: Command): void {
           .default('info'),
       )
   }
+  addModelFlags(serve)
 }
 
 /** Loose flags as exact options. @param listener whose ports `--http-port` and `--grpc-port` set @param log standard output where absent */
@@ -101,7 +111,8 @@ function hostOptions(
   const peers = parsePeers(flags.peer)
   const own = defaultPorts[listener]
   const ports = new Map([[listener, { http: flags.httpPort ?? own.http, grpc: flags.grpcPort ?? own.grpc }]])
-  if (flags.modelGrpcPort !== undefined) ports.set('model', { ...defaultPorts.model, grpc: flags.modelGrpcPort })
+  const { modelHttpPort, modelGrpcPort } = flags
+  if (modelHttpPort !== undefined && modelGrpcPort !== undefined) ports.set('model', { http: modelHttpPort, grpc: modelGrpcPort })
   const telemetry = createTelemetry({
     service: services.size === 1 ? listener : 'spillway',
     logLevel: flags.logLevel,
@@ -112,7 +123,7 @@ function hostOptions(
 }
 
 async function pipelineOf(flags: CommonFlags): Promise<Pipeline> {
-  const pipeline = await loadPipeline(flags.pipeline)
+  const pipeline = await loadPipeline(flags.pipeline ?? '')
   const modelsPath = flags.models === undefined ? pipeline.modelsPath : resolve(flags.models)
   if (flags.links === undefined) return { ...pipeline, modelsPath }
   const { links } = flags
