@@ -26,9 +26,9 @@ export interface ModuleRun {
   /** ms since the epoch; Infinity for none. */
   readonly deadlineMs: number
   /** The texts of a BYTES tensor. */
-  texts(tensor: Tensor): string[]
+  readonly texts: (tensor: Tensor) => string[]
   /** A BYTES tensor of texts; shape: as many rows as texts where absent. */
-  textTensor(values: readonly string[], shape?: readonly number[]): Tensor
+  readonly textTensor: (values: readonly string[], shape?: readonly number[]) => Tensor
 }
 
 /** What a `model.ts` exports. */

@@ -38,9 +38,9 @@ export interface EnsembleStep {
   readonly model: string
   /** The default version where absent. */
   readonly version?: string
-  /** The step's input by the ensemble's tensor that it is given. */
+  /** The ensemble's tensor that an input of the step's model is given, by the input. */
   readonly inputs: ReadonlyMap<string, string>
-  /** The ensemble's tensor by the step's output. */
+  /** The ensemble's tensor that an output of the step's model is, by the output. */
   readonly outputs: ReadonlyMap<string, string>
 }
 

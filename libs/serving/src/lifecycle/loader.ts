@@ -5,6 +5,7 @@ import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import type { Backend, ModelSignature } from '../backend.ts'
 import { backendFor, defaultMaxBatchRows } from '../backends/backend-for.ts'
+import type { EnsembleBackend } from '../backends/ensemble/ensemble-backend.ts'
 import { OnnxBackend } from '../backends/onnx-backend.ts'
 import { type BatcherOptions, batcherOptions } from '../batching/batcher-options.ts'
 import { DynamicBatcher } from '../batching/dynamic-batcher.ts'
@@ -32,6 +33,8 @@ export interface LoaderOptions {
   readonly telemetry: Telemetry
   readonly memory: MemoryEstimate
   readonly models: () => Models
+  /** Those that are loaded. */
+  readonly ensembles: () => Iterable<EnsembleBackend>
   /** Resolves when so many bytes more may be taken. @throws MeshError RESOURCE_EXHAUSTED */
   readonly makeRoom: (model: string, neededBytes: number, mayEvict: boolean) => Promise<void>
 }
@@ -103,9 +106,11 @@ export class Loader {
     try {
       await backend.start(signal)
       const config = completeConfig(given, backend.signature, backend.maxBatchRows, batching.maxBatchRows ?? defaultMaxBatchRows)
-      const goldens = await this.#check(name, config, backend, files, served, signal)
+      const goldens = await this.#check(name, version, config, backend, files, served, signal)
       const classLabels = await readClassLabels(config, modelFolder)
-      const memoryBytes = memory.after(fileBytes, sessionsOf(config, backend), process.memoryUsage.rss() - rssBefore)
+      // An ensemble holds nothing itself: what grew meanwhile are its models.
+      const grownBytes = config.backend === 'ensemble' ? 0 : process.memoryUsage.rss() - rssBefore
+      const memoryBytes = memory.after(fileBytes, sessionsOf(config, backend), grownBytes)
       // What it takes is known now: one that takes more than there is does not stay.
       await makeRoom(name, memoryBytes, mayEvict)
       const statistics = new ServableStatistics(name, version)
@@ -134,6 +139,7 @@ export class Loader {
   /** @returns how many golden requests held */
   async #check(
     model: string,
+    version: string,
     config: ModelConfig,
     backend: Backend,
     { folder, modelFolder }: LocalVersion,
@@ -141,6 +147,7 @@ export class Loader {
     signal: AbortSignal,
   ): Promise<number> {
     this.#options.expects.get(model)?.(backend.signature)
+    for (const ensemble of this.#options.ensembles()) ensemble.checkStep(model, version, backend.signature)
     if (served !== undefined && config.parameters.get(sameSignatureParameter) === 'true')
       checkSameSignature(model, backend.signature, served.signature, served.version)
     await warmUp(backend, config, modelFolder, signal)

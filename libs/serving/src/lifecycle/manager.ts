@@ -1,8 +1,10 @@
 import { type Clock, type Component, MeshError, systemClock } from '@spillway/core'
 import { ModelMetrics } from '../batching/model-metrics.ts'
+import { EnsembleBackend } from '../backends/ensemble/ensemble-backend.ts'
 import { modelConfigParsers } from '../config/parse-model-config.ts'
 import type { LoadOverrides, ModelHandle, Models, ModelStatistics, Traffic, VersionChoice, VersionStatus } from '../models.ts'
 import { DirectorySource } from './directory-source.ts'
+import { hasItsSteps, outermostFirst } from './ensemble-order.ts'
 import { LifecycleMetrics } from './lifecycle-metrics.ts'
 import { Loader } from './loader.ts'
 import { LoadQueue } from './load-queue.ts'
@@ -84,8 +86,14 @@ export class ModelManager implements Component, Models {
       telemetry,
       memory: new MemoryEstimate(),
       models: () => this,
+      ensembles: () => this.#ensembles(),
       makeRoom: (model, neededBytes, mayEvict) => this.#onDemand.makeRoom(model, neededBytes, mayEvict),
     })
+  }
+
+  *#ensembles(): Iterable<EnsembleBackend> {
+    for (const { loaded } of this.#set.all())
+      for (const { parts } of loaded.values()) if (parts.backend instanceof EnsembleBackend) yield parts.backend
   }
 
   get ready(): boolean {
@@ -95,9 +103,14 @@ export class ModelManager implements Component, Models {
     return true
   }
 
-  /** Loaded, or ready to be when it is called. */
-  #isServed(model: ServedModel): boolean {
-    return model.loaded.size > 0 || (this.#onDemand.isAsleep(model) && this.#onDemand.refusalOf(model) === undefined)
+  /** Loaded, or ready to be when it is called; and all that it is made of. @param above ensembles that ask */
+  #isServed(model: ServedModel, above: readonly ServedModel[] = []): boolean {
+    const itself = model.loaded.size > 0 || (this.#onDemand.isAsleep(model) && this.#onDemand.refusalOf(model) === undefined)
+    const isServed = (name: string): boolean => {
+      const step = this.#set.get(name)
+      return step !== undefined && !above.includes(step) && this.#isServed(step, [...above, model])
+    }
+    return itself && hasItsSteps(model, isServed)
   }
 
   /** @throws MeshError naming the path, and what was expected there, of the first model that cannot be served. */
@@ -123,7 +136,12 @@ export class ModelManager implements Component, Models {
     this.#stop.abort(new MeshError('UNAVAILABLE', 'the server is stopping'))
     this.#onDemand.stop()
     await this.#poller?.stop()
-    await Promise.all(Array.from(this.#set.all(), (model) => model.turn(() => model.close())))
+    const close = (model: ServedModel): Promise<void> => model.turn(() => model.close())
+    const models = outermostFirst([...this.#set.all()])
+    const isEnsemble = ({ source }: ServedModel): boolean => source?.config?.ensemble !== undefined
+    // What an ensemble has taken is answered while its models still can.
+    for (const model of models.filter(isEnsemble)) await close(model)
+    await Promise.all(models.map(close))
     await this.#control.dispose()
   }
 
@@ -140,7 +158,11 @@ export class ModelManager implements Component, Models {
     if (model === undefined || this.#stop.signal.aborted) return false
     const version = chosenVersion(model, choice)
     if (version === null) return this.#isServed(model)
-    return version !== undefined && (model.loaded.has(version) || (this.#onDemand.isAsleep(model) && this.#isServed(model) && model.isAspired(version)))
+    return (
+      version !== undefined &&
+      this.#isServed(model) &&
+      (model.loaded.has(version) || (this.#onDemand.isAsleep(model) && model.isAspired(version)))
+    )
   }
 
   acquire(name: string, choice: VersionChoice = noChoice): ModelHandle | Promise<ModelHandle> {
@@ -161,7 +183,8 @@ export class ModelManager implements Component, Models {
     }
     const handle = version === null ? model.traffic.route?.acquire(choice.key) : model.loaded.get(version)?.acquire()
     if (handle !== undefined) model.lastUsedMs = this.#clock.nowMs()
-    else if (version !== null && (model.loaded.size > 0 || (this.#onDemand.isAsleep(model) && !model.isAspired(version)))) throw model.unknownVersion(version)
+    else if (version !== null && (model.loaded.size > 0 || (this.#onDemand.isAsleep(model) && !model.isAspired(version))))
+      throw model.unknownVersion(version)
     return handle
   }
 

@@ -3,6 +3,7 @@ import type { Telemetry } from '@spillway/telemetry'
 import type { LoadOverrides } from '../models.ts'
 import type { ModelTraffic } from '../traffic/model-traffic.ts'
 import { overriddenModel } from './load-overrides.ts'
+import { ensemblesOf } from './ensemble-order.ts'
 import type { ControlMode, ModelManagerOptions } from './manager-options.ts'
 import { loadOrder, type ModelSet, type Seen } from './model-set.ts'
 import type { OnDemand } from './on-demand.ts'
@@ -29,7 +30,7 @@ export class ModelControl {
   readonly #asked = new Set<string>()
   /** Models that stand on the files or config of a load request: how to be rid of what is on disk. */
   readonly #overridden = new Map<string, () => Promise<void>>()
-  readonly #following = new Set<ServedModel>()
+  readonly #following = new Map<ServedModel, Promise<void>>()
 
   constructor(parts: ModelControlParts) {
     this.#parts = parts
@@ -52,16 +53,24 @@ export class ModelControl {
       this.#parts.logger.error({ model: name, err: error }, 'a model cannot be served')
     }
     const found: Seen[] = []
-    for (const name of names)
-      await set.settled(name, signal).then(
-        (model) => found.push(model),
-        (error: unknown) => failed(name, MeshError.from(error)),
-      )
+    const asked = new Set(names)
+    // It grows while it is read: what an ensemble is made of is needed too.
+    const needed = new Set(names)
+    for (const name of needed) {
+      try {
+        const seen = await set.settled(name, signal)
+        found.push(seen)
+        for (const step of seen.model.config?.ensemble ?? []) needed.add(step.model)
+      } catch (thrown) {
+        // Of a step that is not there its ensemble speaks.
+        if (asked.has(name)) failed(name, MeshError.from(thrown))
+      }
+    }
     for (const seen of loadOrder(found)) {
       const { name } = seen.model
       const model = set.make(name)
       model.wanted = true
-      this.#asked.add(name)
+      if (asked.has(name)) this.#asked.add(name)
       await this.#follow(model, seen, false)
       if (model.loaded.size === 0 && !model.asleep) failed(name, model.error ?? this.#stopped())
     }
@@ -88,12 +97,18 @@ export class ModelControl {
     const began = set.nextLook()
     const names = new Set(await set.names(signal))
     let unsettled = false
-    const gone = new Set([...set.all()].filter(({ name }) => !names.has(name)))
+    const gone = new Set<ServedModel>()
+    const ensembles: Seen[] = []
+    // It grows while it is read: what an ensemble is made of is needed too.
     for (const name of names) {
       try {
         const seen = await set.look(name, signal)
         unsettled ||= seen.model.unsettled.length > 0
-        if (seen.model.versions.length > 0 || set.get(name) !== undefined) this.#followSoon(set.make(name), seen)
+        const { ensemble } = seen.model.config ?? {}
+        for (const step of ensemble ?? []) names.add(step.model)
+        if (seen.model.versions.length === 0 && set.get(name) === undefined) continue
+        if (ensemble === undefined) this.#followSoon(set.make(name), seen)
+        else ensembles.push(seen)
       } catch (thrown) {
         const error = MeshError.from(thrown)
         const known = set.get(name)
@@ -105,28 +120,37 @@ export class ModelControl {
         model.problem = error
       }
     }
+    for (const seen of loadOrder(ensembles)) this.#followSoon(set.make(seen.model.name), seen)
+    for (const model of set.all()) if (!names.has(model.name)) gone.add(model)
     for (const model of gone) this.#followGone(model, began)
     return unsettled
   }
 
-  /** A model that is still changing is looked at again next time. */
+  /** A model that is still changing is looked at again next time; an ensemble follows its models. */
   #followSoon(model: ServedModel, seen: Seen): void {
     if (this.#following.has(model)) return
-    this.#following.add(model)
     model.problem = undefined
     model.wanted = true
-    void this.#follow(model, seen, model.loaded.size > 0).finally(() => this.#following.delete(model))
+    const steps = seen.model.config?.ensemble?.flatMap(({ model: name }) => {
+      const step = this.#parts.set.get(name)
+      return (step && this.#following.get(step)) ?? []
+    })
+    const follow = (): Promise<void> => this.#follow(model, seen, model.loaded.size > 0)
+    const following = (steps === undefined ? follow() : Promise.all(steps).then(follow)).finally(() => this.#following.delete(model))
+    this.#following.set(model, following)
   }
 
   #followGone(model: ServedModel, look: number): void {
     if (this.#following.has(model)) return
-    this.#following.add(model)
     const left = async (): Promise<void> => {
       await this.#follow(model, { model: undefined, look }, false)
       await model.unloadAll('gone')
       if (model.loaded.size === 0 && !this.#parts.set.isNamed(model.name)) this.#parts.set.remove(model)
     }
-    void left().finally(() => this.#following.delete(model))
+    this.#following.set(
+      model,
+      left().finally(() => this.#following.delete(model)),
+    )
   }
 
   async load(name: string, overrides: LoadOverrides | undefined): Promise<void> {
@@ -172,6 +196,11 @@ export class ModelControl {
   async unload(model: ServedModel, dependents: boolean): Promise<void> {
     this.#checkMode('unload')
     const steps = model.source?.config?.ensemble ?? []
+    // As in Triton: what is made of it goes with it.
+    for (const ensemble of ensemblesOf(model.name, this.#parts.set.all())) {
+      this.#parts.logger.warn({ model: ensemble.name, step: model.name }, 'an ensemble is unloaded with one of its models')
+      await this.#unload(ensemble)
+    }
     await this.#unload(model)
     if (!dependents) return
     for (const { model: name } of steps) {
@@ -233,7 +262,10 @@ export class ModelControl {
     const version = earlier.at(-1)
     if (version === undefined) {
       const now = defaultVersion === undefined ? 'none was ever served' : `version ${defaultVersion} is the first`
-      throw new MeshError('FAILED_PRECONDITION', `model "${model.name}" has no earlier version to go back to: ${now} since the server started`)
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        `model "${model.name}" has no earlier version to go back to: ${now} since the server started`,
+      )
     }
     await this.promote(model, version)
     model.traffic.rolledBack(earlier.slice(0, -1))
