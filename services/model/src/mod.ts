@@ -1,2 +1,3 @@
 export * from './model-server.ts'
 export * from './model-service.ts'
+export * from './model-state.ts'

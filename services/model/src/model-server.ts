@@ -2,6 +2,7 @@ import type { Component } from '@spillway/core'
 import { GrpcServer } from '@spillway/rpc'
 import { defaultIdentity, inferenceService, type Models, type ServerIdentity } from '@spillway/serving'
 import { HttpListener, type Telemetry } from '@spillway/telemetry'
+import { adminRoutes } from './admin-routes.ts'
 import { createHttpApp } from './http-app.ts'
 import { oipRoutes } from './oip-routes.ts'
 import { tensorflowRoutes } from './tensorflow-routes.ts'
@@ -10,11 +11,13 @@ import { tensorflowRoutes } from './tensorflow-routes.ts'
 const defaultMaxRequestBytes = 64 * 1024 * 1024
 
 /** How long answers under way may take while the server drains. */
-const drainTimeoutMs = 10_000
+const defaultDrainTimeoutMs = 10_000
 
 export interface ModelServerOptions {
   readonly models: Models
   readonly host: string
+  /** Where gRPC listens, if elsewhere. */
+  readonly grpcHost?: string
   /** REST, metrics and health; 0 picks a free one. */
   readonly httpPort: number
   /** gRPC, its health and reflection; 0 picks a free one. */
@@ -24,6 +27,8 @@ export interface ModelServerOptions {
   readonly identity?: ServerIdentity
   /** Most bytes of a request, over either protocol; default 64 MiB. */
   readonly maxRequestBytes?: number
+  /** How long answers under way may take while it drains; default 10,000. */
+  readonly drainTimeoutMs?: number
 }
 
 /**
@@ -37,18 +42,21 @@ export class ModelServer implements Component {
   #drained: Promise<void> | undefined
 
   constructor(options: ModelServerOptions) {
-    const { models, host, grpcPort, telemetry, identity = defaultIdentity, maxRequestBytes = defaultMaxRequestBytes } = options
+    const { models, host, grpcHost = host, grpcPort, telemetry } = options
+    const { identity = defaultIdentity, maxRequestBytes = defaultMaxRequestBytes, drainTimeoutMs = defaultDrainTimeoutMs } = options
     this.#options = options
     const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes })
     oipRoutes(app, models, identity, telemetry.logger)
+    adminRoutes(app, models, telemetry.logger)
     tensorflowRoutes(app, models)
     this.#http = new HttpListener(app)
     this.#grpc = new GrpcServer({
-      host,
+      host: grpcHost,
       port: grpcPort,
       telemetry,
       services: [inferenceService(models, identity)],
       maxMessageBytes: maxRequestBytes,
+      drainTimeoutMs,
     })
   }
 
@@ -79,7 +87,9 @@ export class ModelServer implements Component {
 
   /** Takes no more, and resolves when what was taken is answered. */
   drain(): Promise<void> {
-    this.#drained ??= Promise.all([this.#grpc.drain(), this.#http.drain(drainTimeoutMs)]).then(() => undefined)
+    this.#drained ??= Promise.all([this.#grpc.drain(), this.#http.drain(this.#options.drainTimeoutMs ?? defaultDrainTimeoutMs)]).then(
+      () => undefined,
+    )
     return this.#drained
   }
 }

@@ -1,15 +1,8 @@
 import type { Component } from '@spillway/core'
-import { ModelManager, type ModelManagerOptions, type ServerIdentity } from '@spillway/serving'
-import { ModelServer } from './model-server.ts'
+import { ModelManager, type ModelManagerOptions, type Models } from '@spillway/serving'
+import { ModelServer, type ModelServerOptions } from './model-server.ts'
 
-export interface ModelServiceOptions extends ModelManagerOptions {
-  readonly host: string
-  /** REST, metrics and health; 0 picks a free one. */
-  readonly httpPort: number
-  /** Open Inference Protocol v2, health and reflection; 0 picks a free one. */
-  readonly grpcPort: number
-  /** What the metadata calls the server; default `spillway`. */
-  readonly identity?: ServerIdentity
+export interface ModelServiceOptions extends ModelManagerOptions, Omit<ModelServerOptions, 'models'> {
   /** Cancels the start. */
   readonly signal: AbortSignal
 }
@@ -17,6 +10,7 @@ export interface ModelServiceOptions extends ModelManagerOptions {
 export interface ModelService extends Component {
   readonly httpPort: number
   readonly grpcPort: number
+  readonly models: Models
 }
 
 /**
@@ -25,9 +19,9 @@ export interface ModelService extends Component {
  * @throws MeshError naming the address that is taken, or the model's path and what was expected; nothing is left running then.
  */
 export async function startModelService(options: ModelServiceOptions): Promise<ModelService> {
-  const { host, httpPort, grpcPort, telemetry, signal, identity } = options
+  const { telemetry, signal } = options
   const manager = new ModelManager(options)
-  const server = new ModelServer({ models: manager, host, httpPort, grpcPort, telemetry, ...(identity && { identity }) })
+  const server = new ModelServer({ ...options, models: manager })
   // Calls first, since they need the models.
   const drain = async (): Promise<void> => {
     await server.drain()
@@ -46,6 +40,7 @@ export async function startModelService(options: ModelServiceOptions): Promise<M
   return {
     httpPort: server.httpPort,
     grpcPort: server.grpcPort,
+    models: manager,
     start: () => Promise.resolve(),
     drain: () => (drained ??= drain()),
   }
