@@ -5,8 +5,10 @@ import { addClientCommands } from './commands/client.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addDlqCommands } from './commands/dlq.ts'
 import { addFeaturesCommands } from './commands/features.ts'
+import { addModelsCommands } from './commands/models.ts'
 import { addRunCommands } from './commands/run.ts'
 import { addValidateCommand } from './commands/validate.ts'
+import { withDashes } from './models/model-flags.ts'
 
 const program = new Command('spillway')
   .description('A streaming inference mesh: events in on topics, predictions and alerts out.')
@@ -21,12 +23,13 @@ addClientCommands(program)
 addFeaturesCommands(program)
 addBackfillCommand(program)
 addDlqCommands(program)
+addModelsCommands(program)
 
 /** What its user can mend: a wrong file, option or address. */
 const userErrors: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'NOT_FOUND', 'PERMISSION_DENIED'])
 
 try {
-  await program.parseAsync()
+  await program.parseAsync(process.argv[2] === 'serve' ? withDashes(process.argv) : process.argv)
 } catch (thrown) {
   if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2
   else {

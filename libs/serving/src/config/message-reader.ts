@@ -25,6 +25,7 @@ export class MessageReader {
   readonly #path: string
   readonly #reading: Reading
   readonly #known = new Set<string>()
+  #later: MeshError | undefined
 
   constructor(message: ConfigMessage, path: string, reading: Reading) {
     this.#message = message
@@ -171,13 +172,19 @@ export class MessageReader {
     }
   }
 
-  /** @throws MeshError naming the first field that nobody asked for, and those that there are */
+  /** Has `end` say what is missing: a field that is misspelt is said first. */
+  mustHave(isThere: boolean, name: string, message: string): void {
+    if (!isThere) this.#later ??= this.error(name, message)
+  }
+
+  /** @throws MeshError naming the first field that nobody asked for, and those that there are; else what is missing */
   end(): void {
     for (const { name, at } of this.#message.fields)
       if (!this.#known.has(snakeCase(name))) {
         const those = [...this.#known].toSorted().join(', ')
         throw this.#error(this.#below(name), at, `there is no such field: expected ${those === '' ? 'none' : `one of ${those}`}`)
       }
+    if (this.#later !== undefined) throw this.#later
   }
 
   /** A refusal of a field's value, or of the message's where it is absent. */

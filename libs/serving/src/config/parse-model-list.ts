@@ -40,9 +40,9 @@ const platforms: ReadonlySet<string> = new Set(['', 'onnx', 'onnxruntime_onnx', 
 
 function readModel(config: MessageReader, folder: string): ListedModel {
   const name = config.text('name') ?? ''
-  if (name === '' || /[/\\\0]|^\./.test(name)) throw config.error('name', `"${name}" is no name of a model`)
+  config.mustHave(name !== '' && !/[/\\\0]|^\./.test(name), 'name', `"${name}" is no name of a model`)
   const path = config.text('base_path') ?? ''
-  if (path === '') throw config.error('base_path', 'is missing: expected the folder that has the versions')
+  config.mustHave(path !== '', 'base_path', 'is missing: expected the folder that has the versions')
   if (/^[a-z][a-z\d+]*:\/\//i.test(path)) throw config.error('base_path', `"${path}" is no folder on this machine`)
   const platform = config.text('model_platform') ?? ''
   if (!platforms.has(platform)) throw config.error('model_platform', `there is no platform "${platform}": expected "onnx"`)

@@ -7,12 +7,12 @@ export function readEnsemble(reader: MessageReader): readonly EnsembleStep[] | u
   if (scheduling === undefined) return undefined
   const steps = scheduling.messages('step').map((step): EnsembleStep => {
     const model = step.text('model_name') ?? ''
-    if (model === '') throw step.error('model_name', 'is missing: expected the name of a model')
+    step.mustHave(model !== '', 'model_name', 'is missing: expected the name of a model')
     const version = step.int('model_version', { least: -1 }) ?? -1
     if (version === 0) throw step.error('model_version', 'is 0: expected a version, or -1 for the default one')
     const inputs = step.textMap('input_map')
     const outputs = step.textMap('output_map')
-    if (outputs.size === 0) throw step.error('output_map', 'is missing: expected what the step gives')
+    step.mustHave(outputs.size > 0, 'output_map', 'is missing: expected what the step gives')
     step.unused('models have one name space', 'model_namespace')
     step.end()
     return { model, inputs, outputs, ...(version > 0 && { version: String(version) }) }

@@ -45,8 +45,8 @@ function readOptimization(reader: MessageReader): { gpu: readonly string[]; cpu:
   const accelerators = optimization?.message('execution_accelerators')
   const names = (field: string): readonly string[] =>
     (accelerators?.messages(field) ?? []).map((accelerator) => {
-      const name = accelerator.text('name') || undefined
-      if (name === undefined) throw accelerator.error('name', 'is missing: expected the name of an execution provider, as in "webgpu"')
+      const name = accelerator.text('name') ?? ''
+      accelerator.mustHave(name !== '', 'name', 'is missing: expected the name of an execution provider, as in "webgpu"')
       accelerator.unused('providers run with their own settings', 'parameters')
       accelerator.end()
       return name.toLowerCase()

@@ -23,13 +23,12 @@ const dataTypes = [
 
 const formats = ['FORMAT_NONE', 'FORMAT_NHWC', 'FORMAT_NCHW'] as const
 
-/** `data_type` and `dims` of a tensor. */
+/** `data_type` and `dims` of a tensor; what is missing of them, the reader's `end` says. */
 export function readType(reader: MessageReader, mayBeEmpty: boolean): { datatype: Datatype; dims: readonly number[] } {
-  const type = reader.choice('data_type', dataTypes)
-  if (type === undefined || type === 'TYPE_INVALID')
-    throw reader.error('data_type', 'is missing: expected one of TYPE_FP32, TYPE_INT64, TYPE_STRING, …')
+  const type = reader.choice('data_type', dataTypes) ?? 'TYPE_INVALID'
+  reader.mustHave(type !== 'TYPE_INVALID', 'data_type', 'is missing: expected one of TYPE_FP32, TYPE_INT64, TYPE_STRING, …')
   const dims = reader.ints('dims', { least: -1, most: 2 ** 31 - 1 })
-  if (dims.length === 0 && !mayBeEmpty) throw reader.error('dims', 'is missing: expected the size of each dimension, -1 for any')
+  reader.mustHave(dims.length > 0 || mayBeEmpty, 'dims', 'is missing: expected the size of each dimension, -1 for any')
   if (dims.includes(0)) throw reader.error('dims', 'has a dimension of size 0: expected at least 1, or -1 for any')
   return { datatype: type === 'TYPE_STRING' ? 'BYTES' : (type.slice('TYPE_'.length) as Datatype), dims }
 }
@@ -65,12 +64,11 @@ export function readOutputs(reader: MessageReader): readonly TensorConfig[] {
 }
 
 function readTensor(reader: MessageReader): TensorConfig {
-  const name = reader.text('name')
-  if (name === undefined || name === '') throw reader.error('name', 'is missing: expected the name of a tensor of the model')
+  const name = reader.text('name') ?? ''
+  reader.mustHave(name !== '', 'name', 'is missing: expected the name of a tensor of the model')
   const type = readType(reader, false)
   // An empty one says something too: a row is a single value.
-  if (reader.message('reshape') !== undefined)
-    throw reader.error('reshape', 'is not supported: tensors have the shape that the file says')
+  if (reader.message('reshape') !== undefined) throw reader.error('reshape', 'is not supported: tensors have the shape that the file says')
   reader.refused('only TensorRT has such tensors', 'is_shape_tensor', 'is_non_linear_format_io')
   return { name, ...type }
 }

@@ -104,7 +104,7 @@ describe('a served list', () => {
 
   it('is refused with its path and line where it is malformed at the start, or not there', async () => {
     expect((await refusal(() => open('model_config_list {\n config { nam: "a" } }'))).message).toMatch(
-      /models\.config: line 2, column 11: model_config_list\.config\[0\]\./,
+      /models\.config: line 2, column 11: model_config_list\.config\[0\]\.nam: there is no such field: expected one of base_path/,
     )
     await rm(join(bed.repository, 'models.config'))
     const { logger } = createTelemetry({ service: 'list-test', logLevel: 'silent', otlp: false })
