@@ -17,6 +17,8 @@ interface ProfileNode {
 }
 
 const lines = 30
+/** Samples are 1 ms apart; what is more, the process was not let run. */
+const longestUs = 2000
 const notWork = new Set(['(idle)', '(root)', '(program)'])
 
 const [folder, script = 'serving-process.ts'] = process.argv.slice(2)
@@ -34,7 +36,7 @@ if (!found) throw new Error(`${folder} has no profile of a process that ran ${sc
 
 function print(file: string, { nodes, samples, timeDeltas }: Profile): void {
   const own = new Map<number, number>()
-  for (const [i, id] of samples.entries()) own.set(id, (own.get(id) ?? 0) + timeDeltas[i]!)
+  for (const [i, id] of samples.entries()) own.set(id, (own.get(id) ?? 0) + Math.min(timeDeltas[i]!, longestUs))
   const parents = new Map<number, ProfileNode>()
   for (const node of nodes) for (const child of node.children ?? []) parents.set(child, node)
   const self = new Map<string, number>()
@@ -43,14 +45,16 @@ function print(file: string, { nodes, samples, timeDeltas }: Profile): void {
   for (const node of nodes) {
     const us = own.get(node.id) ?? 0
     if (us === 0 || notWork.has(node.callFrame.functionName)) continue
-    busyUs += us
-    self.set(placeOf(node), (self.get(placeOf(node)) ?? 0) + us)
     // A function that calls itself counts once.
     const places = new Set<string>()
     for (let at: ProfileNode | undefined = node; at !== undefined; at = parents.get(at.id)) places.add(placeOf(at))
+    // What a process does once, at its start.
+    if ([...places].some((place) => place.includes(' modules/') || place.includes('internal/main/run_main_module'))) continue
+    busyUs += us
+    self.set(placeOf(node), (self.get(placeOf(node)) ?? 0) + us)
     for (const place of places) whole.set(place, (whole.get(place) ?? 0) + us)
   }
-  console.log(`${file}: ${(busyUs / 1e6).toFixed(1)} s of work`)
+  console.log(`${file}: ${(busyUs / 1e6).toFixed(1)} s of work after its start`)
   table('itself', self, busyUs)
   table('with what it calls', whole, busyUs)
 }

@@ -18,6 +18,8 @@ interface Entry {
   readonly contender: Contender
   readonly protocol: Protocol
   readonly call: Call
+  /** How many callers at once. */
+  readonly counts: readonly number[]
 }
 
 interface Line extends Entry {
@@ -43,14 +45,14 @@ export async function benchServingRest(options: ServingBenchOptions): Promise<vo
   await withContenders('rest', async (entries, callers, missing) => {
     const { contender } = entries[0]!
     const context = (['rest-binary', 'tensorflow'] as const).map((protocol) =>
-      entryOf(contender, protocol, `${contender.name}, ${protocol}`),
+      entryOf(contender, protocol, `${contender.name}, ${protocol}`, [64]),
     )
     report('serving-rest', 'rest', options, await measure([...entries, ...context], callers, options), missing)
   })
 }
 
-function entryOf(contender: Contender, protocol: Protocol, name: string = contender.name): Entry {
-  return { name, contender, protocol, call: callOf(protocol, smallModel.name, 1, width) }
+function entryOf(contender: Contender, protocol: Protocol, name: string = contender.name, at: readonly number[] = counts): Entry {
+  return { name, contender, protocol, call: callOf(protocol, smallModel.name, 1, width), counts: at }
 }
 
 /** Spillway first, then the echo, then the peers, where there are any. */
@@ -90,7 +92,9 @@ async function measure(entries: readonly Entry[], callers: Callers, { rounds, se
     await repository.remove()
   }
   const pairs = counts.flatMap((count) =>
-    entries.map((entry) => ({ ...entry, callers: count, serverUs: [] as number[], callersUs: [] as number[] })),
+    entries
+      .filter((entry) => entry.counts.includes(count))
+      .map((entry) => ({ ...entry, callers: count, serverUs: [] as number[], callersUs: [] as number[] })),
   )
   const figures = await alternate(
     rounds,
@@ -149,7 +153,7 @@ function report(
   writeResult({
     benchmark,
     unit: 'calls/s',
-    setup: `single rows of an MLP ${smallModel.widths.join('-')}, callers that wait for their answers, ${seconds} s a round, ${rounds} rounds; each server in a process of its own, and the callers in another, the same for all, ${protocol === 'grpc' ? 'on one HTTP/2 connection' : 'each with a connection'}. Echo: a bare ${protocol === 'grpc' ? 'grpc-js server with the same messages' : 'node:http server, bodies of the same size'}. MLServer 1.7.1: ONNX Runtime with one thread, no log of requests; the faster of its settings counts.`,
+    setup: `single rows of an MLP ${smallModel.widths.join('-')}, callers that wait for their answers, ${seconds} s a round, ${rounds} rounds; each server in a process of its own, and the callers in another, the same for all, ${protocol === 'grpc' ? 'on one HTTP/2 connection' : 'each with a connection'}. Echo: a bare ${protocol === 'grpc' ? 'grpc-js server with the same messages' : 'node:http server, bodies of the same size'}. MLServer 1.7.1: ONNX Runtime with one thread, no log of requests; the fastest of its settings counts.`,
     figures: lines.map(({ figures }) => figures),
     target: '≥ 60 % of the echo and ≥ 4 × MLServer',
     reached: reached.join('; '),
