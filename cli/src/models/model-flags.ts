@@ -143,7 +143,7 @@ const unitBytes: Readonly<Record<string, number>> = {
 }
 
 /** `512MiB`, `4GB` or a count of bytes. @throws MeshError INVALID_ARGUMENT */
-export function parseBytes(text: string): number {
+function parseBytes(text: string): number {
   const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?) ?([A-Za-z]*)$/.exec(text.trim()) ?? []
   const factor = unitBytes[unit.toUpperCase()]
   const bytes = number === '' || factor === undefined ? NaN : Math.round(Number(number) * factor)

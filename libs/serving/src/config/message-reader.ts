@@ -222,7 +222,7 @@ export class MessageReader {
   }
 }
 
-export interface IntRange {
+interface IntRange {
   readonly least: number
   /** Default 2^53 - 1. */
   readonly most?: number | bigint

@@ -5,7 +5,7 @@ import { type MessageReader, openTree } from './message-reader.ts'
 import { readVersionPolicy } from './read-version-policy.ts'
 import { parseTextFormat } from './text-format.ts'
 
-export interface ParsedModelList {
+interface ParsedModelList {
   readonly models: readonly ListedModel[]
   /** Settings that have a meaning in TensorFlow Serving and none here, one line each. */
   readonly warnings: readonly string[]

@@ -5,7 +5,7 @@ const kinds = ['KIND_AUTO', 'KIND_GPU', 'KIND_CPU', 'KIND_MODEL'] as const
 /** What Triton's ONNX Runtime backend runs a KIND_GPU instance with. */
 const gpuProvider = 'cuda'
 
-export interface Instances {
+interface Instances {
   readonly instanceCount?: number
   /** First choice first. */
   readonly executionProviders?: readonly string[]
