@@ -31,8 +31,10 @@ export class ServerCall implements RpcCall {
 
   constructor(call: GrpcCall) {
     this.#call = call
-    // grpc-js emits this after a completed call too, which `end` tells apart.
-    call.once('cancelled', () => this.abort(new MeshError('CANCELLED', 'the caller cancelled, went away or ran out of time')))
+    // grpc-js emits this after a completed call too, which `end` tells apart: an error for each of those would cost a stack trace a call.
+    call.once('cancelled', () => {
+      if (!this.#ended) this.abort(new MeshError('CANCELLED', 'the caller cancelled, went away or ran out of time'))
+    })
   }
 
   get signal(): AbortSignal {
