@@ -233,7 +233,7 @@ describe('the Open Inference Protocol', () => {
   const features = matrix([[1, 2, 3]])
   const wrong: readonly [string, () => inference.ModelInferRequest, RegExp][] = [
     ['a missing input', () => request('cheap', {}), /at least one row|"features" is missing/],
-    ['an unknown input', () => request('cheap', { features, extra: features }), /unexpected input "extra".*its inputs are "features"/],
+    ['an unknown input', () => request('cheap', { features, extra: features }), /unexpected inference input 'extra' for model 'cheap': its inputs are "features"/],
     [
       'an input given twice',
       () => {
@@ -265,7 +265,7 @@ describe('the Open Inference Protocol', () => {
     [
       'an unknown output',
       () => ({ ...request('cheap', { features }), outputs: [{ name: 'label', parameters: {} }] }),
-      /unexpected output "label".*its outputs are "score"/,
+      /unexpected inference output 'label' for model 'cheap': its outputs are "score"/,
     ],
   ]
   test.each(wrong)('refuses %s', async (_what, make, expected) => {

@@ -44,7 +44,18 @@ export function backendFor(load: BackendLoad): Backend {
       return moduleBackend(load)
     case 'ensemble':
       return new EnsembleBackend(load)
+    default:
+      throw unknownBackend(load.model, load.config.backend)
   }
+}
+
+/** A config may come from a reader that does not know what there is. */
+function unknownBackend(model: string, backend: never): MeshError {
+  return new MeshError(
+    'FAILED_PRECONDITION',
+    `model "${model}" asks for backend "${String(backend)}": expected onnxruntime, remote, module or ensemble`,
+    { field: 'backend' },
+  )
 }
 
 function onnxBackend({ config, folder, logger }: BackendLoad): Backend {

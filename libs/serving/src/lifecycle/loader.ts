@@ -32,6 +32,8 @@ export interface LoaderOptions {
   readonly expects: ReadonlyMap<string, SignatureExpectation>
   readonly telemetry: Telemetry
   readonly memory: MemoryEstimate
+  /** The process's resident set, bytes. */
+  readonly residentBytes: () => number
   readonly models: () => Models
   /** Those that are loaded. */
   readonly ensembles: () => Iterable<EnsembleBackend>
@@ -87,11 +89,11 @@ export class Loader {
     startedMs: number,
     signal: AbortSignal,
   ): Promise<Servable> {
-    const { batching, telemetry, memory, makeRoom } = this.#options
+    const { batching, telemetry, memory, residentBytes, makeRoom } = this.#options
     const { name } = model
     const { version } = source
     await checkFile(given, files)
-    const rssBefore = process.memoryUsage.rss()
+    const residentBefore = residentBytes()
     const { folder, modelFolder, fileBytes } = files
     const backend = backendFor({
       model: name,
@@ -109,7 +111,7 @@ export class Loader {
       const goldens = await this.#check(name, version, config, backend, files, served, signal)
       const classLabels = await readClassLabels(config, modelFolder)
       // An ensemble holds nothing itself: what grew meanwhile are its models.
-      const grownBytes = config.backend === 'ensemble' ? 0 : process.memoryUsage.rss() - rssBefore
+      const grownBytes = config.backend === 'ensemble' ? 0 : residentBytes() - residentBefore
       const memoryBytes = memory.after(fileBytes, sessionsOf(config, backend), grownBytes)
       // What it takes is known now: one that takes more than there is does not stay.
       await makeRoom(name, memoryBytes, mayEvict)

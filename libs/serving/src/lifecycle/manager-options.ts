@@ -36,6 +36,8 @@ export interface ModelManagerOptions extends OverrideParsers {
   readonly expects?: ReadonlyMap<string, SignatureExpectation>
   /** What all models together may hold; without limit where absent. */
   readonly memoryBudgetBytes?: number
+  /** What the process holds, bytes: models are taken to hold what it grows by while they are loaded. Default: its resident set. */
+  readonly residentBytes?: () => number
   /** How long a model is not called before it is unloaded, to be loaded again when it is; never where absent. */
   readonly idleUnloadMs?: number
   /** How long a call waits for a model that is loaded for it; default 30,000. */

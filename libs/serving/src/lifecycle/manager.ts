@@ -75,7 +75,7 @@ export class ModelManager implements Component, Models {
   }
 
   #loader(): Loader {
-    const { workers, threadsPerRun, batching = {}, expects = new Map(), telemetry } = this.#options
+    const { workers, threadsPerRun, batching = {}, expects = new Map(), residentBytes = processBytes, telemetry } = this.#options
     return new Loader({
       defaults: {
         ...(workers === undefined ? {} : { instanceCount: workers }),
@@ -85,6 +85,7 @@ export class ModelManager implements Component, Models {
       expects,
       telemetry,
       memory: new MemoryEstimate(),
+      residentBytes,
       models: () => this,
       ensembles: () => this.#ensembles(),
       makeRoom: (model, neededBytes, mayEvict) => this.#onDemand.makeRoom(model, neededBytes, mayEvict),
@@ -268,6 +269,10 @@ export class ModelManager implements Component, Models {
   setTraffic(name: string, traffic: Traffic): void {
     this.#control.change(this.#known(name), (current, loaded) => current.setTraffic(traffic, loaded))
   }
+}
+
+function processBytes(): number {
+  return process.memoryUsage.rss()
 }
 
 function directorySource({ repository, listed, parseConfig, settleMs, clock }: ModelManagerOptions): ModelSource {

@@ -71,7 +71,7 @@ export class ModelControl {
       const model = set.make(name)
       model.wanted = true
       if (asked.has(name)) this.#asked.add(name)
-      await this.#follow(model, seen, false)
+      await this.#follow(model, seen, false, exitOnError)
       if (model.loaded.size === 0 && !model.asleep) failed(name, model.error ?? this.#stopped())
     }
     // What could be loaded is known too.
@@ -84,10 +84,15 @@ export class ModelControl {
 
   #isStopped = (): boolean => this.#parts.signal.aborted
 
-  #follow(model: ServedModel, seen: Seen | { readonly model: undefined; readonly look: number }, mayEvict: boolean): Promise<void> {
+  #follow(
+    model: ServedModel,
+    seen: Seen | { readonly model: undefined; readonly look: number },
+    mayEvict: boolean,
+    isFatal = false,
+  ): Promise<void> {
     return model.turn(async () => {
       model.see(seen.model, seen.look)
-      await model.reconcile(mayEvict, this.#isStopped)
+      await model.reconcile(mayEvict, this.#isStopped, isFatal)
     })
   }
 

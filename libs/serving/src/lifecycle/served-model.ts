@@ -121,8 +121,12 @@ export class ServedModel {
     for (const entry of this.#entries.values()) entry.forgive()
   }
 
-  /** Loads, reloads and unloads until the versions are those that should be served, or no more can be done. Within a turn. Never rejects. */
-  async reconcile(mayEvict: boolean, isStopped: () => boolean): Promise<void> {
+  /**
+   * Loads, reloads and unloads until the versions are those that should be served, or no more can be done. Within a turn. Never rejects. @param isFatal whether the
+   * caller says why where nothing is loaded in the end: the log is then left out
+   */
+  async reconcile(mayEvict: boolean, isStopped: () => boolean, isFatal = false): Promise<void> {
+    const refused: string[] = []
     while (!isStopped()) {
       const action = nextAction(this.#views())
       if (action === undefined) break
@@ -132,10 +136,12 @@ export class ServedModel {
         const outcome = await this.#load(version, mayEvict)
         if (outcome === 'no room' && this.#loaded.size === 0) {
           this.asleep = true
-          return
+          break
         }
+        if (outcome === 'refused') refused.push(version.version)
       }
     }
+    if (!isFatal || this.#loaded.size > 0 || this.asleep) for (const version of refused) this.#logRefused(version)
     this.#trim()
   }
 
@@ -146,7 +152,9 @@ export class ServedModel {
     if (found === undefined) throw this.unknownVersion(version)
     await this.#load(found, mayEvict)
     const { error } = this.#entry(version)
-    if (error !== undefined) throw error
+    if (error === undefined) return
+    this.#logRefused(version)
+    throw error
   }
 
   unknownVersion(version: string): MeshError {
@@ -157,7 +165,7 @@ export class ServedModel {
 
   /** @returns 'no room' where the memory budget has none for it, and nothing else is wrong */
   async #load(version: SourceVersion, mayEvict: boolean): Promise<'loaded' | 'refused' | 'no room'> {
-    const { load, lifecycle, clock, logger } = this.#parts
+    const { load, lifecycle, clock } = this.#parts
     const model = this.#source!
     const entry = this.#entry(version.version)
     entry.loading(loadFingerprint(model, version))
@@ -177,10 +185,13 @@ export class ServedModel {
       }
       entry.refused(error, clock.nowMs())
       lifecycle.load(this.name, 'refused')
-      const stays = [...this.#loaded.keys()].join(', ') || 'none'
-      logger.error({ model: this.name, version: version.version, served: stays, err: error }, 'a model version is refused')
       return 'refused'
     }
+  }
+
+  #logRefused(version: string): void {
+    const served = [...this.#loaded.keys()].join(', ') || 'none'
+    this.#parts.logger.error({ model: this.name, version, served, err: this.#entry(version).error }, 'a model version is refused')
   }
 
   #publish(servable: Servable): void {

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { tensor } from '@spillway/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { ModelManager } from '../../src/mod.ts'
+import { EvenFractions, shadowStep } from '../../src/traffic/split.ts'
 import { logisticModel, mlpModel, onnxModel, writeModel } from '../onnx-builder.ts'
 import { eventually, refusal, signal, states, TestBed, versionOf } from './served-models.ts'
 
@@ -124,13 +125,15 @@ describe('a shadow', () => {
   test('is given copies, and its differing answers are counted, not given', async () => {
     manager.setTraffic('a', { split: [], shadow: { to: '2', fraction: 0.5 } })
     expect(await answers(40)).toEqual({ 3: 40 })
-    await eventually(() => copies('different')).toBeGreaterThan(15)
-    await eventually(() => manager.statistics('a', '2')[0]!.inferenceCount).toBeLessThan(25n)
+    const fractions = new EvenFractions(shadowStep)
+    const copied = Array.from({ length: 40 }, () => fractions.next()).filter((fraction) => fraction < 0.5).length
+    expect(Math.abs(copied - 20)).toBeLessThanOrEqual(1)
+    await eventually(() => copies('different')).toBe(copied)
+    expect(manager.statistics('a', '2')[0]!.inferenceCount).toBe(BigInt(copied))
     expect(await bed.metric('spillway_model_shadow_different_rows_total', { model: 'a', version: '2' })).toBe(await copies('different'))
     manager.setTraffic('a', { split: [] })
-    const before = await copies('different')
     await answers(10)
-    expect(await copies('different')).toBe(before)
+    expect(await copies('different')).toBe(copied)
   })
 
   test('that says the same is counted so', async () => {
