@@ -1,10 +1,11 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Datatype, fp32, MeshError, type Tensor, tensor, text, textValues } from '@spillway/core'
+import { type BytesColumn, bytesColumn, bytesCount, type Datatype, fp32, MeshError, type Tensor, tensor, text, textValues } from '@spillway/core'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { OnnxBackend, type OnnxBackendOptions } from '../src/mod.ts'
+import { ortStrings } from '../src/backends/ort-strings.ts'
 import { runsInline } from '../src/backends/placement.ts'
 import { logistic, logisticModel, mlpModel, onnxModel } from './onnx-builder.ts'
 
@@ -122,6 +123,42 @@ describe('a model', () => {
     expect(y.shape).toEqual([2])
     if (y.datatype === 'BYTES') expect(textValues(y.data)).toEqual(['grün', ''])
     else expect(y.data).toEqual(sample.data)
+  })
+
+  const bytes = (...elements: readonly (string | readonly number[])[]): BytesColumn =>
+    bytesColumn(elements.map((element) => (typeof element === 'string' ? Buffer.from(element) : Uint8Array.from(element))))
+  const noText: readonly [string, readonly number[], BytesColumn, RegExp][] = [
+    ['a zero byte', [2], bytes('a', 'b\0c'), /input "x": row 1 holds a zero byte/],
+    ['no UTF-8', [3], bytes('ä', [0xff, 0xfe], 'b'), /input "x": row 1 is no UTF-8/],
+    ['one character over two elements', [2], bytes([0xc3], [0xa4]), /input "x": row 0 is no UTF-8/],
+    ['several elements a row', [2, 3], bytes('a', 'b', 'c', 'd', 'e\0', 'f'), /input "x": element 1 of row 1 holds a zero byte/],
+  ]
+
+  test.each(noText)('refuses BYTES that the runtime would change: %s', async (what, shape, data, message) => {
+    const value = { datatype: 'BYTES', shape: ['rows', ...shape.slice(1)] } as const
+    const model = onnxModel({
+      inputs: [{ name: 'x', ...value }],
+      outputs: [{ name: 'y', ...value }],
+      nodes: [{ op: 'Identity', inputs: ['x'], outputs: ['y'] }],
+    })
+    const backend = await start(`text-${what}`, model)
+    const x: Tensor = { datatype: 'BYTES', shape, data }
+    expect(await refusal(backend.run(new Map([['x', x]]), signal))).toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      field: 'x',
+      message: expect.stringMatching(message) as string,
+    })
+    const good = text(['grün', '', 'x', 'y', 'z', 'ß'].slice(0, bytesCount(data))).data as BytesColumn
+    const y = (await backend.run(new Map<string, Tensor>([['x', { datatype: 'BYTES', shape, data: good }]]), signal)).get('y')!
+    expect(textValues(y.data as BytesColumn)).toEqual(textValues(good))
+    // A worker's tensors are in shared memory.
+    const shared = ({ bytes: own, offsets }: BytesColumn): BytesColumn => {
+      const memory = new Uint8Array(new SharedArrayBuffer(own.length + 3), 3)
+      memory.set(own)
+      return { bytes: memory, offsets }
+    }
+    expect(ortStrings('x', shape, shared(good))).toEqual(textValues(good))
+    expect(() => ortStrings('x', shape, shared(data))).toThrow(message)
   })
 })
 

@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { bytesColumn, type Datatype, type FixedData, MeshError, type Tensor, textColumn, textValues } from '@spillway/core'
+import { bytesColumn, type Datatype, type FixedData, MeshError, type Tensor, textColumn } from '@spillway/core'
 import type { InferenceSession, OnnxValue } from 'onnxruntime-node'
 // The package's own asynchronous `run` blocks this thread as well, only a turn of the event loop later: its binding runs at once.
 import { type Binding, binding, initOrt } from 'onnxruntime-node/dist/binding.js'
 import type { Tensors } from '../backend.ts'
 import { describeOnnx, type OnnxDescription, ortTypes } from './onnx-signature.ts'
+import { ortStrings } from './ort-strings.ts'
 
 export interface OnnxSessionOptions {
   readonly path: string
@@ -67,7 +68,7 @@ export class OnnxSession {
     }
   }
 
-  /** @throws MeshError INTERNAL with the runtime's message, which names the node that failed. */
+  /** @throws MeshError INVALID_ARGUMENT naming the input that is missing, or no text; INTERNAL with the runtime's message, which names the node that failed. */
   run(inputs: Tensors): Map<string, Tensor> {
     const { inputs: expected, outputs: columns, wholeShapes } = this.description.signature
     const feeds: Record<string, OrtTensor> = {}
@@ -75,7 +76,7 @@ export class OnnxSession {
     for (const name of expected.keys()) {
       const input = inputs.get(name)
       if (input === undefined) throw new MeshError('INVALID_ARGUMENT', `input "${name}" is missing`, { field: name })
-      feeds[name] = toOrt(input)
+      feeds[name] = toOrt(name, input)
       rowCount = input.shape[0] ?? 1
     }
     let results: Record<string, OnnxValue>
@@ -136,10 +137,10 @@ function loadFailure(path: string, providers: readonly string[], message: string
   return `${path} cannot be loaded as an ONNX model: ${message}`
 }
 
-function toOrt({ datatype, shape, data }: Tensor): OrtTensor {
+function toOrt(name: string, { datatype, shape, data }: Tensor): OrtTensor {
   const type = ortTypes.get(datatype)
   if (type === undefined) throw new MeshError('INVALID_ARGUMENT', `ONNX Runtime takes no ${datatype} here`)
-  return { type, dims: shape, data: 'bytes' in data ? textValues(data) : data, location: 'cpu' }
+  return { type, dims: shape, data: 'bytes' in data ? ortStrings(name, shape, data) : data, location: 'cpu' }
 }
 
 function fromOrt(output: OrtTensor, datatype: Datatype): Tensor {
