@@ -6,7 +6,7 @@ import type { Models } from '../../models.ts'
 import { answerSink, linkEnsemble } from './ensemble-links.ts'
 import { type EnsemblePlan, planEnsemble, stepTitle } from './ensemble-plan.ts'
 import { columnsOf } from './step-stage.ts'
-import { asRow, ofRow, type TensorType, typeOf } from './tensor-type.ts'
+import { asRow, ofRow, type TensorType, textOf, typeOf } from './tensor-type.ts'
 
 export interface EnsembleBackendOptions {
   readonly config: ModelConfig
@@ -92,17 +92,34 @@ export class EnsembleBackend implements Backend {
     const concerns = (step: EnsembleStep): boolean => step.model === model && (step.version ?? version) === version
     if (this.#plan === undefined || !this.#steps.some(concerns)) return
     const { config } = this.#options
-    const { batched, maxBatchRows } = this.#plan
+    const { batched, maxBatchRows, signature: own } = this.#plan
     try {
-      planEnsemble(
+      const plan = planEnsemble(
         { ...config, maxBatchSize: batched ? (config.maxBatchSize ?? Math.min(maxBatchRows, Number.MAX_SAFE_INTEGER)) : 0 },
         this.#steps.map((step, index) => (concerns(step) ? signature : this.#signatures[index]!)),
       )
+      for (const kind of ['inputs', 'outputs'] as const) this.#checkSame(kind, plan.signature, own)
     } catch (thrown) {
       const { code, message } = MeshError.from(thrown)
       throw new MeshError(code, `model "${model}": with version ${version} the ensemble made of it would not work: ${message}`, {
         cause: thrown,
       })
+    }
+  }
+
+  /** Its callers know its tensors as they are. */
+  #checkSame(kind: 'inputs' | 'outputs', signature: ModelSignature, own: ModelSignature): void {
+    for (const name of own[kind].keys()) {
+      const [before, after] = [own, signature].map((one) => {
+        const type = typeOf(one, kind, name)
+        return type === undefined ? 'missing' : textOf(type, one.wholeShapes === undefined)
+      })
+      if (before !== after)
+        throw new MeshError(
+          'FAILED_PRECONDITION',
+          `ensemble "${this.#name}": its ${kind.slice(0, -1)} "${name}" is ${before} and would be ${after}`,
+          { field: name },
+        )
     }
   }
 
