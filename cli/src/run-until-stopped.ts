@@ -1,4 +1,5 @@
 import type { Component } from '@spillway/core'
+import { endAtOnce } from './end-at-once.ts'
 
 /** Under npm one Ctrl-C comes twice: from the terminal, and passed on by npm. */
 const sameSignalMs = 500
@@ -10,11 +11,11 @@ const sameSignalMs = 500
 export async function runUntilStopped(component: Component, whileRunning: (stopping: AbortSignal) => Promise<void> | void): Promise<void> {
   const stopping = new AbortController()
   let firstMs = 0
-  const onSignal = (): void => {
+  const onSignal = (signal: NodeJS.Signals): void => {
     if (!stopping.signal.aborted) {
       firstMs = performance.now()
       stopping.abort()
-    } else if (performance.now() - firstMs > sameSignalMs) process.exit(130)
+    } else if (performance.now() - firstMs > sameSignalMs) endAtOnce(signal)
   }
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)

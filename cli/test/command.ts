@@ -37,6 +37,11 @@ export class Command {
     throw new Error(`it did not print ${String(pattern)}:\n${this.stdout.slice(-2000)}\n${this.stderr.slice(-2000)}`)
   }
 
+  /** That ended it, where one did. */
+  get endedBy(): NodeJS.Signals | null {
+    return this.child.signalCode
+  }
+
   /** Its exit code once it has ended by itself; null where it had to be killed. */
   async ended(timeoutMs = 40_000): Promise<number | null> {
     const timer = setTimeout(() => this.child.kill('SIGKILL'), timeoutMs)
