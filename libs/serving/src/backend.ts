@@ -53,6 +53,8 @@ export interface InferRequest {
   readonly version?: string
   readonly inputs: Tensors
   readonly rowCount: number
+  /** Of each row, '' for none: where the model's traffic is split and no version is named, each row goes to the version of its key. */
+  readonly keys?: readonly string[]
   /** ms since the epoch; Infinity for none. */
   readonly deadlineMs: number
   readonly signal: AbortSignal
@@ -60,6 +62,9 @@ export interface InferRequest {
 
 export interface InferResponse {
   readonly model: string
+  /** The one that answered; of several the first row's. */
   readonly version: string
+  /** Of each row, where several versions answered. */
+  readonly rowVersions?: readonly string[]
   readonly outputs: Tensors
 }

@@ -1,7 +1,8 @@
-import { type ColumnType, type Component, isDatatype, MeshError, type Signature } from '@spillway/core'
+import { type ColumnType, type Component, isDatatype, MeshError, type Signature, text, textValues } from '@spillway/core'
 import type { GrpcChannel } from '@spillway/rpc'
 import { fromRawTensors, inference, toRawTensors } from '@spillway/wire'
 import type { InferRequest, InferResponse, ModelClient, ModelSignature, Tensors } from './backend.ts'
+import { rowKeysTensor, rowVersionsTensor, splitParameter } from './protocols/row-keys.ts'
 
 type TensorMetadata = inference.ModelMetadataResponse_TensorMetadata
 
@@ -17,6 +18,8 @@ export interface RemoteDescription {
 /** Models behind an Open Inference Protocol v2 gRPC server; tensors travel as raw contents. It owns the channel. */
 export class OipModelClient implements ModelClient, Component {
   readonly #channel: GrpcChannel
+  /** Models whose last answer said that their traffic is split. */
+  readonly #split = new Set<string>()
 
   constructor(channel: GrpcChannel) {
     this.#channel = channel
@@ -80,12 +83,31 @@ export class OipModelClient implements ModelClient, Component {
   }
 
   async infer(request: InferRequest): Promise<InferResponse> {
-    const response = await this.call(request)
+    const response = await this.#callByKey(request)
     for (const [name, { shape }] of response.outputs) {
       if (shape[0] !== request.rowCount)
         throw this.#wrongAnswer(`output "${name}" has shape [${shape.join(', ')}] for ${request.rowCount} rows`)
     }
     return response
+  }
+
+  async #callByKey(request: InferRequest): Promise<InferResponse> {
+    const { model, keys, version } = request
+    if (keys === undefined || version !== undefined) return this.call(request)
+    if (!this.#split.has(model)) {
+      const response = await this.call(request)
+      if (!this.#split.has(model)) return response
+    }
+    // Of the first answer that says so, the rows have gone to one version whatever their keys: it is not used.
+    const inputs = new Map(request.inputs).set(rowKeysTensor, text(keys))
+    const { outputs, ...response } = await this.call({ ...request, inputs })
+    const versions = outputs.get(rowVersionsTensor)
+    if (versions?.datatype !== 'BYTES') return { ...response, outputs }
+    return {
+      ...response,
+      outputs: new Map([...outputs].filter(([name]) => name !== rowVersionsTensor)),
+      rowVersions: textValues(versions.data),
+    }
   }
 
   /** As `infer`, without a look at the rows of the answer. */
@@ -101,7 +123,14 @@ export class OipModelClient implements ModelClient, Component {
       rawInputContents: raw,
     }
     const response = await this.#channel.unary(modelInfer, request, { deadlineMs, signal })
+    if (version === undefined) this.#heedSplit(model, response)
     return { model, version: response.modelVersion, outputs: this.#outputs(response) }
+  }
+
+  #heedSplit(model: string, { parameters }: inference.ModelInferResponse): void {
+    const choice = parameters[splitParameter]?.parameterChoice
+    if (choice?.$case === 'boolParam' && choice.value) this.#split.add(model)
+    else if (this.#split.size > 0) this.#split.delete(model)
   }
 
   #outputs({ outputs, rawOutputContents }: inference.ModelInferResponse): Tensors {

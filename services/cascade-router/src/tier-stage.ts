@@ -127,6 +127,7 @@ export class TierStage implements Stage {
       ...(tier.version === undefined ? {} : { version: tier.version }),
       inputs: new Map([[input.tensor, column(batch, input.column)]]),
       rowCount: batch.rowCount,
+      keys: batch.meta.keys,
       deadlineMs,
       signal,
     })
@@ -166,7 +167,7 @@ export class TierStage implements Stage {
     const all = withColumns(batch, [
       ['score', fp64(scores)],
       ['model', text(new Array<string>(batch.rowCount).fill(tier.model))],
-      ['model_version', text(new Array<string>(batch.rowCount).fill(response.version))],
+      ['model_version', text(response.rowVersions ?? new Array<string>(batch.rowCount).fill(response.version))],
       ['reason', reasonColumn(decisions)],
     ])
     const counts = new Array<number>(reasons.length).fill(0)

@@ -127,6 +127,42 @@ function answers(batch: Batch | undefined): readonly Answer[] {
   }))
 }
 
+test('where the model’s traffic is split, each row goes to the version of its key, and its answer names it', async () => {
+  for (const version of [1, 2]) await writeModel(repository, 'canary', version, logisticModel([1], version))
+  const models = new ModelManager({
+    repository,
+    models: ['canary'],
+    listed: [{ name: 'canary', basePath: join(repository, 'canary'), policy: { kind: 'all' } }],
+    telemetry,
+  })
+  open.push(models)
+  await models.start(never)
+  models.setTraffic('canary', {
+    split: [
+      { to: '1', weight: 1 },
+      { to: '2', weight: 1 },
+    ],
+  })
+  const client = new LocalModelClient(models)
+  const [stage] = await tierStages({
+    pipeline: pipelineWith('{ model: canary }'),
+    modelOf: () => client,
+    clock: systemClock,
+    metrics,
+    telemetry,
+    signal: never,
+  })
+  const keys = Array.from({ length: 40 }, (_, row) => `card-${row % 20}`)
+  const given = rows(keys.map((_, row) => row / 40))
+  const { outputs } = await stage!.process({ ...given, meta: { ...given.meta, keys } }, stream)
+  const answered = answers(outputs.get('accepted'))
+  expect(new Set(answered.map(({ version }) => version))).toEqual(new Set(['1', '2']))
+  for (const [row, { version, score }] of answered.entries()) {
+    expect(version).toBe(answered[(row + 20) % 40]!.version)
+    expect(score).toBeCloseTo(logistic([1], Number(version), [row / 40]), 5)
+  }
+})
+
 const sixDecimals = (score: number): number => Math.round(score * 1e6) / 1e6
 const cascade = '{ model: cheap, accept: { below: 0.1, above: 0.9 } }, { model: heavy }'
 

@@ -2,6 +2,7 @@ import { MeshError, type Tensor } from '@spillway/core'
 import type { RequestedOutput } from '@spillway/wire'
 import type { Tensors } from '../backend.ts'
 import type { InferOptions, ModelHandle, Models } from '../models.ts'
+import { inferByKey, isSplit } from '../traffic/infer-by-key.ts'
 import { classify } from './classification.ts'
 import { type Parameters, readRequestParameters, versionChoice } from './request-parameters.ts'
 
@@ -12,13 +13,19 @@ export interface InferExchange {
   readonly version: string
   readonly parameters: Parameters
   readonly inputs: Tensors
+  /** Of each row, where the caller sent them: read only where traffic is split. @throws MeshError INVALID_ARGUMENT */
+  readonly keys?: (rowCount: number) => readonly string[]
   /** Empty: all of them. */
   readonly outputs: readonly RequestedOutput[]
 }
 
 export interface InferAnswer {
-  /** The one that answered. */
+  /** The one that answered; of several the first row's. */
   readonly version: string
+  /** Of each row, where they went by keys of their own. */
+  readonly rowVersions?: readonly string[] | undefined
+  /** Whether calls like this go to several versions now. */
+  readonly split?: boolean
   /** Those that were asked for, in that order. */
   readonly outputs: readonly (readonly [string, Tensor])[]
 }
@@ -29,20 +36,37 @@ export interface InferAnswer {
  */
 export async function inferExchange(models: Models, request: InferExchange, caller: InferOptions): Promise<InferAnswer> {
   const options = readRequestParameters(request.parameters)
+  const { queueTimeoutMs } = options
+  const limits = queueTimeoutMs === undefined ? caller : { deadlineMs: caller.deadlineMs, signal: caller.signal, queueTimeoutMs }
+  const { version, outputs, keys } = request
+  const split = version === '' && options.label === undefined && isSplit(models, request.model)
+  if (split && keys !== undefined && options.key === undefined) return byKeys(models, request, keys, limits)
   const acquired = models.acquire(request.model, versionChoice(request.version, options))
   const handle = acquired instanceof Promise ? await acquired : acquired
   try {
     checkNames(handle, request)
-    const { queueTimeoutMs } = options
-    const outputs = await handle.infer(
-      request.inputs,
-      rowCount(handle, request.inputs),
-      queueTimeoutMs === undefined ? caller : { deadlineMs: caller.deadlineMs, signal: caller.signal, queueTimeoutMs },
-    )
-    return { version: handle.version, outputs: request.outputs.length === 0 ? [...outputs] : asked(handle, request.outputs, outputs) }
+    const answered = await handle.infer(request.inputs, rowCount(handle, request.inputs), limits)
+    return { version: handle.version, split, outputs: outputs.length === 0 ? [...answered] : asked(handle, outputs, answered) }
   } finally {
     handle.release()
   }
+}
+
+async function byKeys(
+  models: Models,
+  request: InferExchange,
+  keys: (rowCount: number) => readonly string[],
+  limits: InferOptions,
+): Promise<InferAnswer> {
+  const { model, inputs } = request
+  const [input] = inputs.values()
+  const rows = { model, inputs, keys: keys(input?.shape[0] ?? 0) }
+  const { version, rowVersions, outputs } = await inferByKey(models, rows, async (handle, own, count) => {
+    checkNames(handle, request)
+    const answered = await handle.infer(own, count, limits)
+    return request.outputs.length === 0 ? answered : new Map(asked(handle, request.outputs, answered))
+  })
+  return { version, rowVersions: rowVersions ?? rows.keys.map(() => version), split: true, outputs: [...outputs] }
 }
 
 /** A model whose first dimension is not the row is run once for each request. */

@@ -1,22 +1,30 @@
-import { MeshError, type Tensor } from '@spillway/core'
+import { MeshError, type Tensor, text, textValues } from '@spillway/core'
 import { fromRawTensors, type inference, type ParameterValue, type RequestedOutput, reservedPrefix, toRawTensors } from '@spillway/wire'
 import type { Tensors } from '../backend.ts'
 import type { InferAnswer, InferExchange } from './infer-exchange.ts'
 import type { Parameters } from './request-parameters.ts'
+import { rowKeysTensor, rowVersionsTensor, splitParameter } from './row-keys.ts'
 
 const none: Parameters = new Map()
+
+const noParameters: inference.ModelInferResponse['parameters'] = {}
+const splitParameters: inference.ModelInferResponse['parameters'] = {
+  [splitParameter]: { parameterChoice: { $case: 'boolParam', value: true } },
+}
 
 /**
  * A ModelInferRequest, decoded. Tensors with reserved names are metadata of a frame, and left undecoded. Names, datatypes and shapes are checked against the
  * model where the request is run. @throws MeshError INVALID_ARGUMENT naming the tensor, and what was expected.
  */
 export function readRequest(request: inference.ModelInferRequest): InferExchange {
-  const { outputs } = request
+  const { outputs, inputs } = request
+  const hasKeys = inputs.some(({ name }) => name === rowKeysTensor)
   return {
     model: request.modelName,
     version: request.modelVersion,
     parameters: parametersOf(request.parameters),
     inputs: decodeInputs(request),
+    ...(hasKeys && { keys: (rowCount: number) => decodeKeys(request, rowCount) }),
     outputs: outputs.length === 0 ? noOutputs : outputs.map(({ name, parameters }) => ({ name, parameters: parametersOf(parameters) })),
   }
 }
@@ -41,6 +49,17 @@ function decodeInputs({ inputs, rawInputContents }: inference.ModelInferRequest)
   return fromRawTensors(inputs.filter(own), rawInputContents.filter(own))
 }
 
+function decodeKeys({ inputs, rawInputContents }: inference.ModelInferRequest, rowCount: number): readonly string[] {
+  const at = inputs.findIndex(({ name }) => name === rowKeysTensor)
+  const keys = fromRawTensors(inputs.slice(at, at + 1), rawInputContents.slice(at, at + 1)).get(rowKeysTensor)!
+  if (rowCount > 0 && keys.datatype === 'BYTES' && keys.shape.length === 1 && keys.shape[0] === rowCount) return textValues(keys.data)
+  throw new MeshError(
+    'INVALID_ARGUMENT',
+    `tensor "${rowKeysTensor}" is ${keys.datatype} of shape [${keys.shape.join(', ')}]: expected BYTES of shape [${rowCount}], at least one row`,
+    { field: rowKeysTensor },
+  )
+}
+
 function parametersOf(parameters: Readonly<Record<string, inference.InferParameter>>): Parameters {
   let values: Map<string, ParameterValue> | undefined
   for (const name in parameters) {
@@ -51,7 +70,12 @@ function parametersOf(parameters: Readonly<Record<string, inference.InferParamet
 }
 
 /** The answer to the caller. Data is always raw. */
-export function writeResponse(request: inference.ModelInferRequest, { version, outputs }: InferAnswer): inference.ModelInferResponse {
-  const { tensors, raw } = toRawTensors(outputs as Iterable<readonly [string, Tensor]>)
-  return { modelName: request.modelName, modelVersion: version, id: request.id, parameters: {}, outputs: tensors, rawOutputContents: raw }
+export function writeResponse(
+  request: inference.ModelInferRequest,
+  { version, rowVersions, split, outputs }: InferAnswer,
+): inference.ModelInferResponse {
+  const all = rowVersions === undefined ? outputs : [...outputs, [rowVersionsTensor, text(rowVersions)] as const]
+  const { tensors, raw } = toRawTensors(all as Iterable<readonly [string, Tensor]>)
+  const parameters = split === true ? splitParameters : noParameters
+  return { modelName: request.modelName, modelVersion: version, id: request.id, parameters, outputs: tensors, rawOutputContents: raw }
 }

@@ -1,10 +1,11 @@
 import { join } from 'node:path'
-import { tensor } from '@spillway/core'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { ModelManager } from '../../src/mod.ts'
+import { type Tensor, tensor } from '@spillway/core'
+import { GrpcChannel, GrpcServer } from '@spillway/rpc'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { inferenceService, LocalModelClient, type ModelManager, OipModelClient, type Tensors } from '../../src/mod.ts'
 import { EvenFractions, shadowStep } from '../../src/traffic/split.ts'
-import { logisticModel, mlpModel, onnxModel, writeModel } from '../onnx-builder.ts'
-import { eventually, refusal, signal, states, TestBed, versionOf } from './served-models.ts'
+import { logistic, logisticModel, mlpModel, onnxModel, writeModel } from '../onnx-builder.ts'
+import { eventually, refusal, signal, states, TestBed, versionOf, weights } from './served-models.ts'
 
 let bed: TestBed
 let manager: ModelManager
@@ -90,6 +91,41 @@ describe('a split', () => {
     const again = await bed.started({ listed: [{ name: 'a', basePath: join(bed.repository, 'a'), policy: { kind: 'latest', count: 2 } }] })
     again.setTraffic('a', traffic)
     expect(await placed(again)).toEqual(first)
+  })
+
+  test('places each row of a batch by its own key, in this process and behind gRPC, and says which version answered it', async () => {
+    const server = new GrpcServer({ host: '127.0.0.1', port: 0, services: [inferenceService(manager)], telemetry: bed.telemetry })
+    await server.start(signal)
+    const remote = new OipModelClient(new GrpcChannel({ address: `127.0.0.1:${server.port}`, telemetry: bed.telemetry }))
+    onTestFinished(async () => {
+      await remote.drain()
+      await server.drain()
+    })
+    const keys = Array.from({ length: 60 }, (_, row) => `card-${row % 30}`)
+    const rows = Float32Array.from({ length: keys.length * 3 }, (_, i) => Math.sin(Math.floor(i / 3)))
+    const inputs: Tensors = new Map<string, Tensor>([['features', tensor('FP32', [keys.length, 3], rows)]])
+    const call = { model: 'a', inputs, rowCount: keys.length, keys, deadlineMs: Infinity, signal }
+    for (const client of [new LocalModelClient(manager), remote]) {
+      expect(await client.infer(call)).toMatchObject({ version: '3' })
+      manager.setTraffic('a', {
+        split: [
+          { to: '2', weight: 50 },
+          { to: '3', weight: 50 },
+        ],
+      })
+      const expected = await Promise.all(keys.map((key) => versionOf(manager, 'a', { key })))
+      expect(new Set(expected)).toEqual(new Set(['2', '3']))
+      const { rowVersions, version, outputs } = await client.infer(call)
+      expect(rowVersions).toEqual(expected)
+      expect([version, [...outputs.keys()]]).toEqual([expected[0], ['score']])
+      const scores = [...(outputs.get('score')!.data as Float32Array)]
+      // Each row's answer is that of its version: its bias.
+      for (const [row, score] of scores.entries())
+        expect(score).toBeCloseTo(logistic(weights, Number(expected[row]), [...rows.subarray(row * 3, row * 3 + 3)]), 5)
+      manager.setTraffic('a', { split: [] })
+      expect((await client.infer(call)).version).toBe('3')
+      expect((await client.infer(call)).rowVersions).toBeUndefined()
+    }
   })
 
   test('follows a label, leaves named versions alone, and ends with a promotion', async () => {
