@@ -32,7 +32,8 @@ it('a second Ctrl-C ends the process by its signal though a worker is in the mid
     )
   const answers = [call(), call()]
   // One waits: the other is run.
-  const waits = async (): Promise<boolean> => /nv_inference_pending_request_count\S* 1$/m.test(await (await fetch(`${http}/metrics`)).text())
+  const waits = async (): Promise<boolean> =>
+    /nv_inference_pending_request_count\S* 1$/m.test(await (await fetch(`${http}/metrics`)).text())
   await expect.poll(waits, { timeout: 60_000, interval: 20 }).toBe(true)
   const stopped = command.stop('SIGINT')
   await command.printed(/Draining/)

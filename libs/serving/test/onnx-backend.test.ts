@@ -1,7 +1,18 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type BytesColumn, bytesColumn, bytesCount, type Datatype, fp32, MeshError, type Tensor, tensor, text, textValues } from '@spillway/core'
+import {
+  type BytesColumn,
+  bytesColumn,
+  bytesCount,
+  type Datatype,
+  fp32,
+  MeshError,
+  type Tensor,
+  tensor,
+  text,
+  textValues,
+} from '@spillway/core'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { OnnxBackend, type OnnxBackendOptions } from '../src/mod.ts'

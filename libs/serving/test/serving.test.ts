@@ -233,7 +233,11 @@ describe('the Open Inference Protocol', () => {
   const features = matrix([[1, 2, 3]])
   const wrong: readonly [string, () => inference.ModelInferRequest, RegExp][] = [
     ['a missing input', () => request('cheap', {}), /at least one row|"features" is missing/],
-    ['an unknown input', () => request('cheap', { features, extra: features }), /unexpected inference input 'extra' for model 'cheap': its inputs are "features"/],
+    [
+      'an unknown input',
+      () => request('cheap', { features, extra: features }),
+      /unexpected inference input 'extra' for model 'cheap': its inputs are "features"/,
+    ],
     [
       'an input given twice',
       () => {
