@@ -98,7 +98,7 @@ describe('texts, places of words, meanings, a score', () => {
   })
 
   test('what was not called for long is loaded again when a call comes to it', async () => {
-    const models = await bed.started({ idleUnloadMs: 200 })
+    const models = await bed.started({ idleUnloadMs: 2_000 })
     await expect.poll(() => models.statistics().length, { interval: 10 }).toBe(0)
     expect(models.isReady('sentiment')).toBe(true)
     expect((await scores(models, 'good'))[0]).toBeCloseTo(score(1), 5)
