@@ -11,13 +11,10 @@ export function readNoBody(body: Buffer | undefined): void {
   if (body !== undefined && body.length > 0) known(parse(body), '', [])
 }
 
-/** `{"version": "3"}`, or `"latest"`, or a number. */
-export function readPromoteBody(body: Buffer | undefined): string {
+/** `{"version": "3"}`, or a number; `"latest"` too where that can be meant. */
+export function readVersionBody(body: Buffer | undefined): string {
   return version(known(parse(body), '', ['version']), 'version')
 }
-
-/** `{"version": "3"}`. */
-export const readLabelBody: (body: Buffer | undefined) => string = readPromoteBody
 
 /** `{"split": [{"to": "3", "weight": 90}, {"to": "label:canary", "weight": 10}], "shadow": {"to": "5", "fraction": 0.1}}`; both may be absent. */
 export function readTrafficBody(body: Buffer | undefined): Traffic {

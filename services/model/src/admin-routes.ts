@@ -2,7 +2,7 @@ import { type Code, MeshError } from '@spillway/core'
 import type { Models } from '@spillway/serving'
 import type { Telemetry } from '@spillway/telemetry'
 import type { FastifyInstance, FastifyRequest, HTTPMethods } from 'fastify'
-import { readLabelBody, readNoBody, readPromoteBody, readTrafficBody } from './admin-bodies.ts'
+import { readNoBody, readTrafficBody, readVersionBody } from './admin-bodies.ts'
 import { errorHandler, HttpError } from './http-errors.ts'
 import { modelState } from './model-state.ts'
 
@@ -40,7 +40,7 @@ function routes(models: Models): Readonly<Record<string, Readonly<Record<string,
     '/v2/repository/models/:model': { GET: ({ model }, body) => (readNoBody(body), modelState(models, model)) },
     '/v2/repository/models/:model/promote': {
       POST: async ({ model }, body) => {
-        await models.promote(model, readPromoteBody(body))
+        await models.promote(model, readVersionBody(body))
         return modelState(models, model)
       },
     },
@@ -61,7 +61,7 @@ function routes(models: Models): Readonly<Record<string, Readonly<Record<string,
     '/v2/models/:model/labels': { GET: ({ model }) => Object.fromEntries(models.labels(model)) },
     '/v2/models/:model/labels/:label': {
       PUT: ({ model, label }, body) => {
-        models.setLabel(model, label, readLabelBody(body))
+        models.setLabel(model, label, readVersionBody(body))
         return Object.fromEntries(models.labels(model))
       },
       DELETE: ({ model, label }) => {

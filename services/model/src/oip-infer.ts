@@ -5,7 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { CallerSignals } from './caller-signal.ts'
 import { sendBody } from './content-encoding.ts'
 import { HttpError } from './http-errors.ts'
-import type { Handler, ModelPath } from './oip-routes.ts'
+import type { Handler, ModelPath } from './oip-route.ts'
 
 /** Reading JSON holds up everything else: what is larger has to come as binary data. */
 const mostJsonBytes = 16 * 1024 * 1024

@@ -2,7 +2,7 @@ import { MeshError } from '@spillway/core'
 import { loadOverrides, type Models, refuseRepositoryName, repositoryIndex, unloadDependents } from '@spillway/serving'
 import { type ParameterValue, readObject } from '@spillway/wire'
 import type { FastifyRequest } from 'fastify'
-import type { AddRoute, ModelPath } from './oip-routes.ts'
+import type { AddRoute, ModelPath } from './oip-route.ts'
 
 const base64 = /^[A-Za-z\d+/]*={0,2}$/
 

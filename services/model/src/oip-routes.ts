@@ -12,20 +12,14 @@ import {
   versionChoice,
 } from '@spillway/serving'
 import type { Telemetry } from '@spillway/telemetry'
-import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
+import type { FastifyInstance, HTTPMethods } from 'fastify'
 import { errorHandler, HttpError } from './http-errors.ts'
 import { inferHandler } from './oip-infer.ts'
 import { repositoryRoutes } from './oip-repository.ts'
+import type { AddRoute, ModelPath } from './oip-route.ts'
 
 /** As Triton answers: a request whose time in the queue was over, and one that found it full, may come again. */
 const statuses: Partial<Readonly<Record<Code, number>>> = { RESOURCE_EXHAUSTED: 503, DEADLINE_EXCEEDED: 503 }
-
-export type ModelPath = { readonly model: string; readonly version?: string }
-
-export type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
-
-/** Adds a route, and 405 for the other methods of its path. */
-export type AddRoute = (method: 'GET' | 'POST', path: string, handler: Handler) => void
 
 /** The Open Inference Protocol v2 over HTTP, below `/v2`, with Triton's extensions; what is not served of them is 501. */
 export function oipRoutes(app: FastifyInstance, models: Models, identity: ServerIdentity, logger: Telemetry['logger']): void {

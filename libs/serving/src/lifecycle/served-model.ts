@@ -121,10 +121,7 @@ export class ServedModel {
     for (const entry of this.#entries.values()) entry.forgive()
   }
 
-  /**
-   * Loads, reloads and unloads until the versions are those that should be served, or no more can be done. Within a turn. Never rejects. @param isFatal whether the
-   * caller says why where nothing is loaded in the end: the log is then left out
-   */
+  /** Loads, reloads and unloads until all is as it should be, or can be. Within a turn. Never rejects. @param isFatal whether the caller throws where nothing is loaded */
   async reconcile(mayEvict: boolean, isStopped: () => boolean, isFatal = false): Promise<void> {
     const refused: string[] = []
     while (!isStopped()) {
@@ -244,15 +241,7 @@ export class ServedModel {
   statuses(): readonly VersionStatus[] {
     const aspired = this.#aspired().filter((version) => !this.#entries.has(version))
     const entries = [...this.#entries.values(), ...aspired.map((version) => new VersionEntry(version))]
-    return entries
-      .toSorted((a, b) => newestFirst(a.version, b.version))
-      .map(({ version, state, error }) => ({
-        model: this.name,
-        version,
-        state,
-        ...(error === undefined ? {} : { error }),
-        labels: [...this.traffic.labels].filter(([, of]) => of === version).map(([label]) => label),
-      }))
+    return entries.toSorted((a, b) => newestFirst(a.version, b.version)).map((entry) => entry.status(this.name, this.traffic.labels))
   }
 
   /** Whether the version would be served if the model were awake. */

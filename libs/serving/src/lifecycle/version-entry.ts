@@ -1,5 +1,5 @@
 import type { MeshError } from '@spillway/core'
-import type { VersionState } from '../models.ts'
+import type { VersionState, VersionStatus } from '../models.ts'
 
 const firstRetryMs = 1_000
 const longestRetryMs = 60_000
@@ -28,6 +28,13 @@ export class VersionEntry {
 
   get error(): MeshError | undefined {
     return this.#error
+  }
+
+  /** @param labels of the model: versions by label */
+  status(model: string, labels: ReadonlyMap<string, string>): VersionStatus {
+    const error = this.#error
+    const own = [...labels].filter(([, of]) => of === this.version).map(([label]) => label)
+    return { model, version: this.version, state: this.#state, ...(error === undefined ? {} : { error }), labels: own }
   }
 
   loading(fingerprint: string): void {

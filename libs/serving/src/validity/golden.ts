@@ -8,7 +8,7 @@ import { runRows } from './run-rows.ts'
 import { difference } from './tensor-difference.ts'
 
 /** Beside the version's model: what it must answer before it takes traffic. */
-export const goldenFile = 'golden.json'
+const goldenFile = 'golden.json'
 const defaultTolerance = 1e-6
 
 interface GoldenRequest {
