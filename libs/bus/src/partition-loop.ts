@@ -155,9 +155,9 @@ export class PartitionLoop {
     onEvent({ kind: 'retrying', topic, partition, attempt, delayMs, error })
   }
 
-  /** Waits before the next attempt: not as long where it is the broker that is away, whose first failure is no news of the slice. */
+  /** Waits before the next attempt: not as long where the broker or a store is away; the broker's first failure is no news of the slice. */
   async backOff(error: MeshError, attempt: number, isAway: boolean): Promise<void> {
-    const delayMs = backoffMs(attempt, isAway ? brokerBackoffLimitMs : handlerBackoffLimitMs)
+    const delayMs = backoffMs(attempt, isAway || error.isOutage ? brokerBackoffLimitMs : handlerBackoffLimitMs)
     if (!isAway || attempt > 1) this.retrying(attempt, delayMs, error)
     await pause(delayMs, this.finishing)
   }
