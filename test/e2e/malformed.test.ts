@@ -9,7 +9,7 @@ import { readKafka } from '../checker/read-kafka.ts'
 import { isClean, summary } from '../checker/report.ts'
 import { fraudNames, pipelineFacts, writePipeline } from './fraud-run.ts'
 import { inputsOf, type Letter, lettersOn, partitions, placeOf, plan, send, wrongLetters } from './malformed-run.ts'
-import { killAll, lastWords, type ServiceProcess, startServices } from './mesh-services.ts'
+import { drainAll, killAll, lastWords, type ServiceProcess, startServices } from './mesh-services.ts'
 import { until } from './processes.ts'
 
 const kafka = await sharedKafka()
@@ -51,7 +51,7 @@ describe.skipIf('skipped' in kafka)('malformed records of all kinds among good o
       await atRest(mesh)
       expect(mesh.filter(({ ended }) => ended).map(({ name, output }) => `${name} ended:\n${output.slice(-2000)}`)).toEqual([])
       expect(mesh.flatMap(({ output }) => output.match(/.*the slice is tried again.*/g) ?? [])).toEqual([])
-      for (const service of mesh) expect(await service.stop(), service.output.slice(-2000)).toBe(0)
+      expect(await drainAll(mesh)).toEqual([])
 
       letters = await lettersOn(bus, names.deadLetters)
       expect(wrongLetters(planned, letters)).toEqual([])

@@ -70,6 +70,17 @@ export async function killAndRestart(mesh: ServiceProcess[], service: string, in
   return again
 }
 
+/** SIGTERM to each, once it is ready: one that was just started again would not hear it. @returns those that did not end with 0, with their last words */
+export async function drainAll(mesh: readonly SpillwayProcess[]): Promise<readonly string[]> {
+  const failed: string[] = []
+  for (const service of mesh) {
+    await service.printed(/"msg":"ready"/)
+    const code = await service.stop()
+    if (code !== 0) failed.push(`${service.name} ended with ${code}: ${service.output.slice(-2000)}`)
+  }
+  return failed
+}
+
 export async function killAll(mesh: readonly SpillwayProcess[]): Promise<void> {
   await Promise.all(mesh.map((service) => service.stop('SIGKILL')))
 }

@@ -10,7 +10,7 @@ import { check } from '../checker/check.ts'
 import { readNats } from '../checker/read-nats.ts'
 import { isClean, summary } from '../checker/report.ts'
 import { brokenEvents, fraudNames, pipelineFacts, publishBacklog, writePipeline } from './fraud-run.ts'
-import { killAll, killAndRestart, lastWords, type ServiceProcess, startServices } from './mesh-services.ts'
+import { drainAll, killAll, killAndRestart, lastWords, type ServiceProcess, startServices } from './mesh-services.ts'
 import { until } from './processes.ts'
 
 const transactionCount = 20_000
@@ -73,7 +73,7 @@ describe.skipIf('skipped' in nats)('every service in a process of its own, over 
         expect(atKills.at(-1), 'predictions at the last kill').toBeLessThan(transactionCount)
         await answered(mesh, names.predictions, transactionCount)
         await answered(mesh, names.deadLetters, broken.length)
-        for (const service of mesh) expect(await service.stop(), service.output.slice(-2000)).toBe(0)
+        expect(await drainAll(mesh)).toEqual([])
       } finally {
         await killAll(mesh)
       }
@@ -133,7 +133,7 @@ outputs: { predictions: { topic: ${name}.out, include: [who] }, alerts: { topic:
           240_000,
           () => lastWords(mesh),
         )
-        for (const service of mesh) expect(await service.stop(), service.output.slice(-2000)).toBe(0)
+        expect(await drainAll(mesh)).toEqual([])
       } finally {
         await killAll(mesh)
       }
