@@ -1,13 +1,21 @@
-import { fork } from 'node:child_process'
-import { once } from 'node:events'
+import { predictionV1 } from '@spillway/wire'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { fraudHost, fraudPipeline } from './fraud.ts'
-import { type CallerLoad, type CallerReport, type CallerTarget, type CallerTask, type CallKind } from './overload-callers.ts'
 import { withBareServer } from './overload-floor.ts'
 import { figures, writeResult } from './rounds.ts'
+import type { Call, CallersReport, CallersTask, Load } from './serving-calls.ts'
+import { Child } from './serving-child.ts'
+
+interface CallKind {
+  readonly protocol: 'grpc' | 'rest'
+  readonly events: number
+}
+
+const pipelineName = 'bench-overload'
+const event = '{"transaction_id":1,"customer_id":1,"terminal_id":1,"amount":12.5,"tx_datetime":"2018-05-20T12:00:00Z"}'
 
 const deadlineMs = 500
 const callers = 64
@@ -22,7 +30,13 @@ const kinds: readonly CallKind[] = [
   { protocol: 'rest', events: 1 },
 ]
 
-interface Phase extends CallerReport {
+interface Phase {
+  readonly served: number
+  readonly refused: number
+  /** Out of time, or failed. */
+  readonly late: number
+  /** Of the served; where calls have a timetable, from the time that it says. */
+  readonly p99Ms: number
   /** Of this process. */
   readonly cpuUs: number
   /** Resident, in the first and the second half. */
@@ -72,7 +86,7 @@ export async function benchOverload(seconds: number): Promise<void> {
 }
 
 async function costsOfRefusal(seconds: number): Promise<readonly Cost[]> {
-  const measured = async (run: (kind: CallKind, load: CallerLoad) => Promise<Phase>, kind: CallKind): Promise<Phase> => {
+  const measured = async (run: (kind: CallKind, load: Load) => Promise<Phase>, kind: CallKind): Promise<Phase> => {
     await run(kind, { kind: 'closed', callers, seconds: 2 })
     return run(kind, { kind: 'closed', callers, seconds })
   }
@@ -85,9 +99,7 @@ async function costsOfRefusal(seconds: number): Promise<readonly Cost[]> {
   const served = await withGateway(maxInFlight, (run) => each((kind) => measured(run, kind)))
   const refused = await withGateway(0, (run) => each((kind) => measured(run, kind)))
   const floor = await each((kind) =>
-    withBareServer(kind.protocol, (port) =>
-      measured((_kind, load) => phase({ ...kind, ...load, port, pipeline: 'any', deadlineMs }), kind),
-    ),
+    withBareServer(kind.protocol, (port) => measured((_kind, load) => phase({ call: callOf(kind), port, load, deadlineMs }), kind)),
   )
   return kinds.map((kind, i) => ({ kind, servedUs: served[i]!, refusedUs: refused[i]!, floorUs: floor[i]! }))
 }
@@ -105,48 +117,56 @@ function us(value: number): string {
   return `${value.toFixed(0)} µs`
 }
 
-type Run = (kind: CallKind, load: CallerLoad) => Promise<Phase>
+/** A call of so many events. */
+function callOf({ protocol, events }: CallKind): Call {
+  if (protocol === 'grpc') {
+    const { path } = predictionV1.PredictionService.predict
+    const request = { pipeline: pipelineName, events: new Array<Buffer>(events).fill(Buffer.from(event)) }
+    return { protocol: 'grpc', path, headers: {}, body: Buffer.from(predictionV1.PredictRequest.encode(request).finish()) }
+  }
+  const body = events === 1 ? `{"event":${event}}` : `{"events":[${new Array<string>(events).fill(event).join(',')}]}`
+  const headers = { 'content-type': 'application/json', 'x-spillway-timeout-ms': String(deadlineMs) }
+  return { protocol: 'http', path: `/v1/pipelines/${pipelineName}:predict`, headers, body: Buffer.from(body) }
+}
+
+type Run = (kind: CallKind, load: Load) => Promise<Phase>
 
 /** All services in this process, with room for so many calls. */
 async function withGateway<T>(room: number, play: (run: Run) => Promise<T>): Promise<T> {
-  const loaded = await fraudPipeline('bench-overload', { transactions: 'transactions', labels: 'labels' })
+  const loaded = await fraudPipeline(pipelineName, { transactions: 'transactions', labels: 'labels' })
   const pipeline = { ...loaded, calls: { ...loaded.calls, maxInFlight: room } }
   const host = fraudHost(pipeline, { kind: 'embedded', path: join(mkdtempSync(join(tmpdir(), 'spillway-overload-')), 'bus.db') })
   await host.start(AbortSignal.timeout(60_000))
-  const target = (kind: CallKind): CallerTarget => ({
-    ...kind,
-    port: kind.protocol === 'grpc' ? host.gateway.grpcPort : host.gateway.httpPort,
-    pipeline: pipeline.name,
-    deadlineMs,
-  })
+  const { grpcPort, httpPort } = host.gateway
   try {
-    return await play((kind, load) => phase({ ...target(kind), ...load }))
+    return await play((kind, load) => phase({ call: callOf(kind), port: kind.protocol === 'grpc' ? grpcPort : httpPort, load, deadlineMs }))
   } finally {
     await host.drain()
   }
 }
 
 /** Runs callers in a process of their own. */
-async function phase(task: CallerTask): Promise<Phase> {
-  const child = fork(new URL('./overload-callers.ts', import.meta.url))
-  const exited = once(child, 'exit')
-  const reported = once(child, 'message')
+async function phase(task: CallersTask): Promise<Phase> {
+  const callers = new Child('serving-callers.ts')
   const startMs = performance.now()
-  const halfMs = (task.seconds * 1000) / 2
+  const halfMs = (task.load.seconds * 1000) / 2
   const peakBytes: [number, number] = [0, 0]
   const stalls = monitorEventLoopDelay({ resolution: 10 })
   stalls.enable()
   const before = process.cpuUsage()
-  child.send(task)
   const watch = setInterval(() => {
     const half = performance.now() - startMs < halfMs ? 0 : 1
     peakBytes[half] = Math.max(peakBytes[half], process.memoryUsage.rss())
   }, 100)
-  const first = await Promise.race([reported, exited.then(([code]) => Promise.reject(new Error(`the callers ended with ${String(code)}`)))])
+  const report = await callers.ask<CallersReport>('run', task)
   clearInterval(watch)
   stalls.disable()
   const used = process.cpuUsage(before)
-  await exited
+  await callers.stop()
+  const of = (...outcomes: readonly string[]): number => outcomes.reduce((sum, outcome) => sum + (report.outcomes[outcome] ?? 0), 0)
+  const all = Object.values(report.outcomes).reduce((sum, count) => sum + count, 0)
+  const [served, refused] = [of('0', '200'), of('8', '429')]
   const peakMiB = [peakBytes[0] / mib, peakBytes[1] / mib] as const
-  return { ...(first[0] as CallerReport), cpuUs: used.user + used.system, peakMiB, longestStallMs: stalls.max / 1e6 }
+  const counts = { served, refused, late: all - served - refused, p99Ms: report.p99Ms }
+  return { ...counts, cpuUs: used.user + used.system, peakMiB, longestStallMs: stalls.max / 1e6 }
 }

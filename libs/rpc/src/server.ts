@@ -35,8 +35,6 @@ export interface GrpcServerOptions {
   readonly telemetry: Telemetry
   /** Limit of a message in and out; default 16 MiB. */
   readonly maxMessageBytes?: number
-  /** Calls of one connection at once; its client keeps more to itself until one has ended, at no cost here. Unlimited where absent. */
-  readonly maxCallsPerConnection?: number
   /** How long the request of a method with an admission may take to arrive; default 30 s. */
   readonly requestTimeoutMs?: number
   /** How long `drain` lets calls finish before it cuts them; default 10 s. */
@@ -69,7 +67,6 @@ export class GrpcServer implements Component {
       'grpc.keepalive_timeout_ms': 20_000,
       'grpc.enable_channelz': 0,
       'grpc.so_reuseport': 0,
-      ...(options.maxCallsPerConnection === undefined ? {} : { 'grpc.max_concurrent_streams': options.maxCallsPerConnection }),
     })
     this.#serviceNames = options.services.map((service) => serviceName(service.definition))
     for (const service of options.services) this.#add(service)

@@ -89,8 +89,6 @@ export class Gateway implements Component {
       telemetry,
       maxMessageBytes: maxBodyBytes,
       requestTimeoutMs,
-      // What is beyond the limits waits with its client, where its deadline ends it, and not unseen in a buffer before this process.
-      maxCallsPerConnection: limits.maxCallsInFlight + maxSubscriptions,
       drainTimeoutMs: options.drainTimeoutMs ?? defaultDrainTimeoutMs,
     })
     registerGauges(telemetry, calls, subscriptions)

@@ -48,8 +48,10 @@ interface Answered {
   readonly code: string
 }
 
-/** Calls twice as often as the bottleneck can serve. */
-async function overload(grpcPort: number, seconds: number, deadlineMs: number): Promise<readonly Answered[]> {
+type Call = (deadlineMs: number) => Promise<string>
+
+/** Calls by gRPC over one connection; resolves to what became of each. */
+async function caller(grpcPort: number): Promise<Call> {
   const telemetry = createTelemetry({ service: 'callers', logLevel: 'silent', otlp: false })
   const channel = new GrpcChannel({ address: `127.0.0.1:${grpcPort}`, telemetry })
   await channel.start()
@@ -57,14 +59,21 @@ async function overload(grpcPort: number, seconds: number, deadlineMs: number): 
     await channel.drain()
     await telemetry.shutdown()
   })
-  let startMs = performance.now()
-  const call = async (): Promise<Answered> => {
-    const calledMs = performance.now()
-    const request = { pipeline: 'fraud', events: [Buffer.from('{}')] }
-    const code = await channel.unary(predictionV1.PredictionService.predict, request, { deadlineMs: Date.now() + deadlineMs }).then(
+  const request = { pipeline: 'fraud', events: [Buffer.from('{}')] }
+  return (deadlineMs) =>
+    channel.unary(predictionV1.PredictionService.predict, request, { deadlineMs: Date.now() + deadlineMs }).then(
       () => 'OK',
       (error: unknown) => MeshError.from(error).code,
     )
+}
+
+/** Calls twice as often as the bottleneck can serve. */
+async function overload(grpcPort: number, seconds: number, deadlineMs: number): Promise<readonly Answered[]> {
+  const made = await caller(grpcPort)
+  let startMs = performance.now()
+  const call = async (): Promise<Answered> => {
+    const calledMs = performance.now()
+    const code = await made(deadlineMs)
     return { atMs: calledMs - startMs, tookMs: performance.now() - calledMs, code }
   }
   // The connection, and what is compiled at the first calls, are not what is tried here.
@@ -110,4 +119,28 @@ it('finds out how many calls it can answer in time, where it may take more', asy
   const last = answers.filter(({ atMs }) => atMs > 8000)
   const answered = last.filter(({ code }) => code === 'OK').length
   expect(answered).toBeGreaterThan(last.filter(({ code }) => code === 'DEADLINE_EXCEEDED').length)
+})
+
+it('refuses every call beyond its room at once, however many come over one connection', async () => {
+  const { pipeline } = await startGateway()
+  const held = Promise.withResolvers<void>()
+  const holding: GatewayPipeline = {
+    name: pipeline.name,
+    topics: pipeline.topics,
+    inputTopics: pipeline.inputTopics,
+    deadLetters: pipeline.deadLetters,
+    keyOf: () => undefined,
+    predict: async (events) => {
+      await held.promise
+      return events.map(() => ({ prediction: Buffer.from('{"score":0}') }))
+    },
+  }
+  const { gateway, metric } = await startGateway({ pipelines: [holding], maxCallsInFlight: 1 })
+  const call = await caller(gateway.grpcPort)
+  const first = call(60_000)
+  await expect.poll(() => metric('spillway_gateway_calls_in_flight')).toBe(1)
+  const others = await Promise.all(Array.from({ length: 3000 }, () => call(60_000)))
+  expect(new Set(others)).toEqual(new Set(['RESOURCE_EXHAUSTED']))
+  held.resolve()
+  expect(await first).toBe('OK')
 })
