@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises'
 import {
   type Batch,
   type FailedRows,
@@ -5,6 +6,7 @@ import {
   MeshError,
   type Runner,
   type RunResult,
+  sliceBatch,
   type StageContext,
   takeRows,
 } from '@spillway/core'
@@ -87,10 +89,7 @@ export class TransientFaults {
     const results: RunResult[] = []
     const failed: { readonly part: Batch; readonly error: MeshError }[] = []
     for (const [from, to] of split([0, batch.rowCount])) {
-      const part = takeRows(
-        batch,
-        Array.from({ length: to - from }, (_, i) => from + i),
-      )
+      const part = sliceBatch(batch, from, to)
       // What the part before has brought down must be up again.
       if (failed.length > 0) await this.recovered(given)
       try {
@@ -146,7 +145,7 @@ export class TransientFaults {
         return false
       }
       if (performance.now() > endMs) return false
-      await passed(pauseMs, signal)
+      await wait(pauseMs, undefined, { signal }).catch(() => undefined)
       if (signal.aborted) throw new MeshError('CANCELLED', 'the slice was given up', { cause: signal.reason })
     }
   }
@@ -177,17 +176,4 @@ async function answerOf(row: Batch, { runner, context }: FaultyRun): Promise<'go
     if (thrown instanceof MeshError && thrown.retryable) return 'away'
     throw thrown
   }
-}
-
-function passed(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const finish = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', finish)
-      resolve()
-    }
-    const timer = setTimeout(finish, delayMs)
-    if (signal.aborted) finish()
-    else signal.addEventListener('abort', finish, { once: true })
-  })
 }
