@@ -43,7 +43,6 @@ interface Handlers {
   readonly subscribe?: (request: SubscribeRequest, call: RpcCall) => AsyncIterable<SubscribeResponse>
   readonly port?: number
   readonly admission?: Admission
-  readonly requestTimeoutMs?: number
 }
 
 function unused(): never {
@@ -55,7 +54,6 @@ async function startServer(handlers: Handlers): Promise<GrpcServer> {
     port: handlers.port ?? 0,
     telemetry,
     drainTimeoutMs: 2_000,
-    ...(handlers.requestTimeoutMs !== undefined && { requestTimeoutMs: handlers.requestTimeoutMs }),
     services: [
       {
         definition: predictionV1.PredictionService,
