@@ -47,7 +47,7 @@ export interface VersionView {
   readonly version: string
   readonly aspired: boolean
   /** `absent`: not loaded, and may be. `refused`: its load failed, and nothing says that it would not fail again. */
-  readonly state: 'absent' | 'refused' | 'loading' | 'available'
+  readonly state: 'absent' | 'refused' | 'available'
   /** It is available, and its files are others now. */
   readonly changed: boolean
 }
@@ -58,13 +58,11 @@ export interface Action {
 }
 
 /**
- * What is to be done next with a model, undefined where nothing is or a load has to end first. Availability is preserved: what is no longer aspired goes only
- * when a version that is aspired has come, or when none is (TensorFlow Serving's AvailabilityPreservingPolicy). Then it goes first, before another load asks
- * for memory.
+ * What is to be done next with a model, undefined where nothing is. Availability is preserved: what is no longer aspired goes only when a version that is
+ * aspired has come, or when none is (TensorFlow Serving's AvailabilityPreservingPolicy). Then it goes first, before another load asks for memory.
  */
 export function nextAction(versions: readonly VersionView[]): Action | undefined {
   const sorted = versions.toSorted((a, b) => newestFirst(a.version, b.version))
-  if (sorted.some(({ state }) => state === 'loading')) return undefined
   const aspired = sorted.filter((view) => view.aspired)
   const mayGo = aspired.length === 0 || aspired.some(({ state }) => state === 'available')
   const leaving = sorted.findLast((view) => !view.aspired && view.state === 'available')

@@ -114,14 +114,6 @@ function after(views: readonly VersionView[], { kind, version: of }: Action, fai
 const available = (views: readonly VersionView[]): number => views.filter(({ state }) => state === 'available').length
 
 describe('the next action', () => {
-  test('waits for a load that is under way', () => {
-    fc.assert(
-      fc.property(model, view, (views, one) => {
-        expect(nextAction([...views, { ...one, version: '99', state: 'loading' }])).toBeUndefined()
-      }),
-    )
-  })
-
   test('brings the model to what should be served, in a bounded count of steps', () => {
     fc.assert(
       fc.property(model, (start) => {
