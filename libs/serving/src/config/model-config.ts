@@ -50,11 +50,14 @@ export interface WarmupRequest {
   readonly rowCount: number
   /** How often; at least 1. */
   readonly count: number
-  /** By input: made-up data, or the file in the model's `warmup` folder that holds it raw. */
-  readonly inputs: ReadonlyMap<
-    string,
-    { readonly datatype: Datatype; readonly dims: readonly number[]; readonly data: 'zero' | 'random' | { readonly file: string } }
-  >
+  readonly inputs: ReadonlyMap<string, WarmupInput>
+}
+
+export interface WarmupInput {
+  readonly datatype: Datatype
+  readonly dims: readonly number[]
+  /** Made up, or the file in the model's `warmup` folder that holds it raw. */
+  readonly data: 'zero' | 'random' | { readonly file: string }
 }
 
 /** A model's settings: from `config.pbtxt` or the service's flags, else derived from the model's file. What is absent is for the file to say. */

@@ -55,12 +55,17 @@ export function readOutputs(reader: MessageReader): readonly TensorConfig[] {
     reader.messages('output').map((output) => {
       const tensor = readTensor(output)
       const labelFile = output.text('label_filename') || undefined
-      if (labelFile !== undefined && (labelFile.startsWith('/') || /[\\\0]/.test(labelFile) || labelFile.split('/').includes('..')))
+      if (labelFile !== undefined && !liesBelow(labelFile))
         throw output.error('label_filename', `"${labelFile}" is no file in the model's folder`)
       output.end()
       return labelFile === undefined ? tensor : { ...tensor, labelFile }
     }),
   )
+}
+
+/** Whether a path lies below the folder that it is relative to. */
+export function liesBelow(path: string): boolean {
+  return !path.startsWith('/') && !/[\\\0]/.test(path) && !path.split('/').includes('..')
 }
 
 function readTensor(reader: MessageReader): TensorConfig {

@@ -1,8 +1,6 @@
 import type { MessageReader } from './message-reader.ts'
-import type { WarmupRequest } from './model-config.ts'
-import { readType } from './read-tensors.ts'
-
-type WarmupInput = WarmupRequest['inputs'] extends ReadonlyMap<string, infer Input> ? Input : never
+import type { WarmupInput, WarmupRequest } from './model-config.ts'
+import { liesBelow, readType } from './read-tensors.ts'
 
 /** Larger requests than any load is held up for. */
 const mostRows = 65_536
@@ -32,7 +30,6 @@ function readInput(reader: MessageReader): WarmupInput {
   if (kind === undefined) throw reader.error('zero_data', 'is missing: expected zero_data, random_data or input_data_file')
   if (kind === 'zero_data') return { ...type, data: 'zero' }
   if (kind === 'random_data') return { ...type, data: 'random' }
-  if (file === '' || file.startsWith('/') || /[\\\0]/.test(file) || file.split('/').includes('..'))
-    throw reader.error('input_data_file', `"${file}" is no file in the model's folder warmup`)
+  if (file === '' || !liesBelow(file)) throw reader.error('input_data_file', `"${file}" is no file in the model's folder warmup`)
   return { ...type, data: { file } }
 }

@@ -3,13 +3,11 @@ import { join } from 'node:path'
 import { allocate, bytesColumn, elementBytes, elementCount, type FixedDatatype, MeshError, type Tensor, viewBytes } from '@spillway/core'
 import type { Backend } from '../backend.ts'
 import { checkInputs } from '../batching/check-inputs.ts'
-import type { ModelConfig, WarmupRequest } from '../config/model-config.ts'
+import type { ModelConfig, WarmupInput } from '../config/model-config.ts'
 import { runRows } from './run-rows.ts'
 
 /** Beside the config: raw data of warm-up requests (Triton's `input_data_file`). */
 const warmupFolder = 'warmup'
-
-type WarmupInput = WarmupRequest['inputs'] extends ReadonlyMap<string, infer Input> ? Input : never
 
 /**
  * Runs the config's warm-up requests, so that no caller pays for what a first run costs.
