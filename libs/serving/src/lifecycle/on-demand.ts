@@ -1,5 +1,6 @@
 import { type Clock, MeshError } from '@spillway/core'
 import { toEvict } from './memory-budget.ts'
+import { retryDelayMs } from './retry-delay.ts'
 import type { ServedModel } from './served-model.ts'
 
 export interface OnDemandOptions {
@@ -14,8 +15,6 @@ export interface OnDemandOptions {
 
 /** Calls that wait for models at once; more are refused. */
 const mostWaiting = 1_000
-const firstRetryMs = 1_000
-const longestRetryMs = 60_000
 
 /** A model that could not be loaded when it was called: calls are told why at once until another attempt is due. */
 interface Refusal {
@@ -115,7 +114,7 @@ export class OnDemand {
     }
     const error = model.error ?? new MeshError('UNAVAILABLE', `Request for unknown model: '${model.name}' has no available versions`)
     const count = (this.#refusals.get(model)?.count ?? 0) + 1
-    this.#refusals.set(model, { error, count, untilMs: clock.nowMs() + Math.min(firstRetryMs * 2 ** (count - 1), longestRetryMs) })
+    this.#refusals.set(model, { error, count, untilMs: clock.nowMs() + retryDelayMs(count) })
     model.asleep = true
     throw error
   }

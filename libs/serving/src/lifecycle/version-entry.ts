@@ -1,8 +1,6 @@
 import type { MeshError } from '@spillway/core'
 import type { VersionState, VersionStatus } from '../models.ts'
-
-const firstRetryMs = 1_000
-const longestRetryMs = 60_000
+import { retryDelayMs } from './retry-delay.ts'
 
 /**
  * What became of a version. START: it is to be loaded. LOADING. AVAILABLE. UNLOADING: calls that have it still go on. END: it is unloaded, or was refused and has an
@@ -16,7 +14,6 @@ export class VersionEntry {
   #tried: string | undefined
   #failures = 0
   #retryAtMs = 0
-  #isServed = false
 
   constructor(version: string) {
     this.version = version
@@ -39,12 +36,11 @@ export class VersionEntry {
 
   loading(fingerprint: string): void {
     this.#tried = fingerprint
-    if (!this.#isServed) this.#state = 'LOADING'
+    if (this.#state !== 'AVAILABLE') this.#state = 'LOADING'
   }
 
   served(): void {
     this.#state = 'AVAILABLE'
-    this.#isServed = true
     this.#error = undefined
     this.#failures = 0
     this.#retryAtMs = 0
@@ -52,14 +48,13 @@ export class VersionEntry {
 
   refused(error: MeshError, nowMs: number): void {
     this.#error = error
-    this.#retryAtMs = nowMs + Math.min(firstRetryMs * 2 ** this.#failures++, longestRetryMs)
-    if (!this.#isServed) this.#state = 'END'
+    this.#retryAtMs = nowMs + retryDelayMs(++this.#failures)
+    if (this.#state !== 'AVAILABLE') this.#state = 'END'
   }
 
   /** @returns what is to be called when nobody has it any more */
   unloading(): () => void {
     this.#state = 'UNLOADING'
-    this.#isServed = false
     this.#tried = undefined
     this.#error = undefined
     return () => {
@@ -69,7 +64,7 @@ export class VersionEntry {
 
   ended(): void {
     this.#tried = undefined
-    if (!this.#isServed) this.#state = 'END'
+    if (this.#state !== 'AVAILABLE') this.#state = 'END'
   }
 
   /**
