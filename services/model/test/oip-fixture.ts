@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Datatype } from '@spillway/core'
-import type { ModelConfig, ServerIdentity } from '@spillway/serving'
+import type { ServerIdentity } from '@spillway/serving'
 import { createTelemetry } from '@spillway/telemetry'
 import { logisticModel, onnxModel, type ValueSpec, writeModel } from '../../../libs/serving/test/onnx-builder.ts'
 import { type ModelService, startModelService } from '../src/mod.ts'
@@ -48,20 +48,6 @@ export interface OipFixtureOptions {
   readonly explicit?: boolean
 }
 
-/** Enough of a config for what the tests upload. */
-function parseConfigJson(json: string, model: string): ModelConfig {
-  const { max_batch_size: maxBatchSize } = JSON.parse(json) as { max_batch_size: number | string }
-  return {
-    name: model,
-    backend: 'onnxruntime',
-    platform: 'onnxruntime_onnx',
-    maxBatchSize: Number(maxBatchSize),
-    versionPolicy: { kind: 'latest', count: 1 },
-    warmup: [],
-    parameters: new Map(),
-  }
-}
-
 /**
  * A started service: `logistic` (versions 1 and 2, FP32 `features` [rows, 3] to `score` [rows, 1]), the echoes, `pair` (`a` FP32 [rows, 2] to `b`, `n` INT64
  * [rows] to `m`), `ragged` (FP32 `x` [rows, any]), `word` (BYTES `x` [rows, 1]), `whole` (FP32 `x` [3], not batched), `classes` (FP32 `x` [rows, 4]).
@@ -100,7 +86,7 @@ export async function startOipFixture({ identity, explicit = false }: OipFixture
     telemetry,
     signal,
     ...(identity && { identity }),
-    ...(explicit && { mode: 'explicit', loadModels: ['*'], parseConfigJson }),
+    ...(explicit && { mode: 'explicit', loadModels: ['*'] }),
   })
   return {
     service,

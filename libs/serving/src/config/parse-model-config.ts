@@ -34,11 +34,15 @@ function read(tree: ConfigTree, model: string): ParsedModelConfig {
 /** Models of which the last text is kept: beyond them all are read anew. */
 const mostKept = 10_000
 
-/** Both parsers as a source and a manager take them. A file is looked at often: it is read, and its warnings are logged, when its text is another. */
-export function modelConfigParsers(logger: Telemetry['logger']): {
+export interface ModelConfigParsers {
+  /** Of a `config.pbtxt`. */
   readonly parseConfig: (text: string, model: string) => ModelConfig
+  /** Of its content as JSON. */
   readonly parseConfigJson: (json: string, model: string) => ModelConfig
-} {
+}
+
+/** Both parsers as a source and a load request need them. A file is looked at often: it is read, and its warnings are logged, when its text is another. */
+export function modelConfigParsers(logger: Telemetry['logger']): ModelConfigParsers {
   const last = new Map<string, { readonly text: string; readonly config: ModelConfig }>()
   const heard = ({ config, warnings }: ParsedModelConfig): ModelConfig => {
     for (const warning of warnings) logger.warn({ model: config.name }, `config: ${warning}`)

@@ -3,15 +3,10 @@ import { tmpdir } from 'node:os'
 import { dirname, join, normalize, sep } from 'node:path'
 import { MeshError } from '@spillway/core'
 import type { ModelConfig } from '../config/model-config.ts'
+import type { ModelConfigParsers } from '../config/parse-model-config.ts'
 import type { LoadOverrides } from '../models.ts'
-import { DirectorySource, type DirectorySourceOptions } from './directory-source.ts'
+import { DirectorySource } from './directory-source.ts'
 import type { SourceModel } from './source.ts'
-
-export interface OverrideParsers {
-  /** Of `config.pbtxt`'s content as JSON. */
-  readonly parseConfigJson?: (json: string, model: string) => ModelConfig
-  readonly parseConfig?: DirectorySourceOptions['parseConfig']
-}
 
 /** A model made of a request's files and config, and how to be rid of what it left on disk. */
 export interface OverriddenModel {
@@ -27,9 +22,9 @@ export async function overriddenModel(
   name: string,
   { config, files = new Map() }: LoadOverrides,
   found: () => Promise<SourceModel>,
-  { parseConfigJson, parseConfig }: OverrideParsers,
+  { parseConfigJson, parseConfig }: ModelConfigParsers,
 ): Promise<OverriddenModel> {
-  const own = config === undefined ? undefined : readConfig(config, name, parseConfigJson)
+  const own = config === undefined ? undefined : parseConfigJson(config, name)
   if (files.size === 0) return { model: withConfig(await found(), own, config), dispose: () => Promise.resolve() }
   const folder = await mkdtemp(join(tmpdir(), 'spillway-load-'))
   const dispose = (): Promise<void> => rm(folder, { recursive: true, force: true })
@@ -39,7 +34,7 @@ export async function overriddenModel(
       await mkdir(dirname(target), { recursive: true })
       await writeFile(target, content)
     }
-    const source = new DirectorySource({ listed: [{ name, basePath: folder }], settleMs: 0, ...(parseConfig && { parseConfig }) })
+    const source = new DirectorySource({ listed: [{ name, basePath: folder }], settleMs: 0, parseConfig })
     return { model: withConfig(await source.model(name), own, config), dispose }
   } catch (error) {
     await dispose()
@@ -49,11 +44,6 @@ export async function overriddenModel(
 
 function withConfig(model: SourceModel, config: ModelConfig | undefined, text: string | undefined): SourceModel {
   return config === undefined ? model : { ...model, config, fingerprint: `${model.fingerprint}\0${text}` }
-}
-
-function readConfig(json: string, name: string, parse: OverrideParsers['parseConfigJson']): ModelConfig {
-  if (parse === undefined) throw new MeshError('UNIMPLEMENTED', 'this server reads no config in load requests', { field: 'config' })
-  return parse(json, name)
 }
 
 function checkedPath(path: string): string {

@@ -1,8 +1,7 @@
 import type { Clock } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import type { BatcherOptions } from '../batching/batcher-options.ts'
-import type { DirectorySourceOptions, ListedModel } from './directory-source.ts'
-import type { OverrideParsers } from './load-overrides.ts'
+import type { ListedModel } from './directory-source.ts'
 import type { SignatureExpectation } from './loader.ts'
 import type { ModelSource } from './source.ts'
 
@@ -12,7 +11,7 @@ import type { ModelSource } from './source.ts'
  */
 export type ControlMode = 'none' | 'poll' | 'explicit'
 
-export interface ModelManagerOptions extends OverrideParsers {
+export interface ModelManagerOptions {
   /** Folder with `<model>/<version>/model.onnx`. */
   readonly repository?: string
   /** Models that lie elsewhere. */
@@ -27,7 +26,8 @@ export interface ModelManagerOptions extends OverrideParsers {
   readonly loadModels?: readonly string[]
   /** In `poll` mode; default 15,000, as Triton's. What the operating system says of a change makes it sooner. */
   readonly pollMs?: number
-  readonly settleMs?: DirectorySourceOptions['settleMs']
+  /** How long nothing of a version may have changed before it is taken as complete; default 1,000. */
+  readonly settleMs?: number
   /** Whether `start` fails where a model cannot be served; default true. Else it is not ready until the model is. */
   readonly exitOnError?: boolean
   /** Whether it is ready only while every model that should be is served; default true. Else as soon as it has started. */

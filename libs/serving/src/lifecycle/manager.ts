@@ -4,10 +4,9 @@ import { EnsembleBackend } from '../backends/ensemble/ensemble-backend.ts'
 import { modelConfigParsers } from '../config/parse-model-config.ts'
 import type { LoadOverrides, ModelHandle, Models, ModelStatistics, Traffic, VersionChoice, VersionStatus } from '../models.ts'
 import { DirectorySource } from './directory-source.ts'
-import { hasItsSteps, outermostFirst } from './ensemble-order.ts'
+import { hasItsSteps, outermostFirst, stepsOf } from './ensemble-order.ts'
 import { LifecycleMetrics } from './lifecycle-metrics.ts'
 import { Loader } from './loader.ts'
-import { LoadQueue } from './load-queue.ts'
 import type { ModelManagerOptions } from './manager-options.ts'
 import { MemoryEstimate } from './memory-budget.ts'
 import { ModelControl } from './model-control.ts'
@@ -15,7 +14,7 @@ import { ModelSet } from './model-set.ts'
 import { OnDemand } from './on-demand.ts'
 import { Poller } from './poller.ts'
 import type { ServedModel } from './served-model.ts'
-import type { ModelSource } from './source.ts'
+import { Turns } from './turns.ts'
 import { versionOf } from './version-policy.ts'
 
 const defaultPollMs = 15_000
@@ -34,13 +33,13 @@ export class ModelManager implements Component, Models {
   #started = false
   #drained: Promise<void> | undefined
 
-  constructor(given: ModelManagerOptions) {
-    const { telemetry, mode = 'none', pollMs = defaultPollMs, clock = systemClock } = given
+  constructor(options: ModelManagerOptions) {
+    const { telemetry, mode = 'none', pollMs = defaultPollMs, clock = systemClock } = options
     const { logger } = telemetry
-    const options = { ...modelConfigParsers(logger), ...given }
     this.#options = options
     this.#clock = clock
-    const source = options.source ?? directorySource(options)
+    const parsers = modelConfigParsers(logger)
+    const source = options.source ?? new DirectorySource({ ...options, ...parsers })
     const isStopped = (): boolean => this.#stop.signal.aborted
     this.#onDemand = new OnDemand({
       models: () => this.#set.all(),
@@ -51,19 +50,21 @@ export class ModelManager implements Component, Models {
       isStopped,
     })
     const loader = this.#loader()
-    const queue = new LoadQueue()
+    // What is measured at a load (its place, its memory) should not be disturbed by the next.
+    const loads = new Turns()
     this.#set = new ModelSet(source, options.models, {
       // An ensemble holds nothing itself, and may ask for its steps to be loaded: it must not stand before them.
       load: (request) =>
         request.model.config?.backend === 'ensemble'
           ? loader.load(request, this.#stop.signal)
-          : queue.run(() => loader.load(request, this.#stop.signal)),
+          : loads.run(() => loader.load(request, this.#stop.signal)),
       metrics: new ModelMetrics(telemetry.registry),
       lifecycle: new LifecycleMetrics(telemetry.registry),
       clock,
       logger,
     })
-    this.#control = new ModelControl({ set: this.#set, source, mode, options, signal: this.#stop.signal, logger, onDemand: this.#onDemand })
+    const { signal } = this.#stop
+    this.#control = new ModelControl({ set: this.#set, source, mode, options, parsers, signal, logger, onDemand: this.#onDemand })
     if (mode === 'poll')
       this.#poller = new Poller({
         look: () => this.#control.lookAgain(),
@@ -139,7 +140,7 @@ export class ModelManager implements Component, Models {
     await this.#poller?.stop()
     const close = (model: ServedModel): Promise<void> => model.turn(() => model.close())
     const models = outermostFirst([...this.#set.all()])
-    const isEnsemble = ({ source }: ServedModel): boolean => source?.config?.ensemble !== undefined
+    const isEnsemble = ({ source }: ServedModel): boolean => stepsOf(source).length > 0
     // What an ensemble has taken is answered while its models still can.
     for (const model of models.filter(isEnsemble)) await close(model)
     await Promise.all(models.map(close))
@@ -273,16 +274,6 @@ export class ModelManager implements Component, Models {
 
 function processBytes(): number {
   return process.memoryUsage.rss()
-}
-
-function directorySource({ repository, listed, parseConfig, settleMs, clock }: ModelManagerOptions): ModelSource {
-  return new DirectorySource({
-    ...(repository === undefined ? {} : { repository }),
-    ...(listed === undefined ? {} : { listed }),
-    ...(parseConfig === undefined ? {} : { parseConfig }),
-    ...(settleMs === undefined ? {} : { settleMs }),
-    ...(clock === undefined ? {} : { clock }),
-  })
 }
 
 /** The version that a caller names, by itself or by a label; null where it names none, undefined where there is none of that name. */

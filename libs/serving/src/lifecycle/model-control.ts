@@ -1,11 +1,12 @@
 import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
+import type { ModelConfigParsers } from '../config/parse-model-config.ts'
 import type { LoadOverrides } from '../models.ts'
 import type { ModelTraffic } from '../traffic/model-traffic.ts'
+import { ensemblesOf, loadOrder, stepsOf } from './ensemble-order.ts'
 import { overriddenModel } from './load-overrides.ts'
-import { ensemblesOf } from './ensemble-order.ts'
 import type { ControlMode, ModelManagerOptions } from './manager-options.ts'
-import { loadOrder, type ModelSet, type Seen } from './model-set.ts'
+import type { ModelSet, Seen } from './model-set.ts'
 import type { OnDemand } from './on-demand.ts'
 import type { Servable } from './servable.ts'
 import type { ServedModel } from './served-model.ts'
@@ -17,6 +18,7 @@ export interface ModelControlParts {
   readonly source: ModelSource
   readonly mode: ControlMode
   readonly options: ModelManagerOptions
+  readonly parsers: ModelConfigParsers
   /** Aborts when the process ends. */
   readonly signal: AbortSignal
   readonly logger: Telemetry['logger']
@@ -60,7 +62,7 @@ export class ModelControl {
       try {
         const seen = await set.settled(name, signal)
         found.push(seen)
-        for (const step of seen.model.config?.ensemble ?? []) needed.add(step.model)
+        for (const step of stepsOf(seen.model)) needed.add(step)
       } catch (thrown) {
         // Of a step that is not there its ensemble speaks.
         if (asked.has(name)) failed(name, MeshError.from(thrown))
@@ -109,10 +111,10 @@ export class ModelControl {
       try {
         const seen = await set.look(name, signal)
         unsettled ||= seen.model.unsettled.length > 0
-        const { ensemble } = seen.model.config ?? {}
-        for (const step of ensemble ?? []) names.add(step.model)
+        const steps = stepsOf(seen.model)
+        for (const step of steps) names.add(step)
         if (seen.model.versions.length === 0 && set.get(name) === undefined) continue
-        if (ensemble === undefined) this.#followSoon(set.make(name), seen)
+        if (steps.length === 0) this.#followSoon(set.make(name), seen)
         else ensembles.push(seen)
       } catch (thrown) {
         const error = MeshError.from(thrown)
@@ -136,12 +138,12 @@ export class ModelControl {
     if (this.#following.has(model)) return
     model.problem = undefined
     model.wanted = true
-    const steps = seen.model.config?.ensemble?.flatMap(({ model: name }) => {
+    const steps = stepsOf(seen.model).flatMap((name) => {
       const step = this.#parts.set.get(name)
       return (step && this.#following.get(step)) ?? []
     })
     const follow = (): Promise<void> => this.#follow(model, seen, model.loaded.size > 0)
-    const following = (steps === undefined ? follow() : Promise.all(steps).then(follow)).finally(() => this.#following.delete(model))
+    const following = (steps.length === 0 ? follow() : Promise.all(steps).then(follow)).finally(() => this.#following.delete(model))
     this.#following.set(model, following)
   }
 
@@ -165,12 +167,12 @@ export class ModelControl {
 
   /** @param above ensembles that it is loaded for: one that needs itself is left for its own load to refuse */
   async #load(name: string, overrides: LoadOverrides | undefined, asked: boolean, above: ReadonlySet<string>): Promise<void> {
-    const { set, signal, options } = this.#parts
+    const { set, signal, parsers } = this.#parts
     const found = (): Promise<Seen> => set.settled(name, signal)
     const overridden =
-      overrides === undefined ? undefined : await overriddenModel(name, overrides, async () => (await found()).model, options)
+      overrides === undefined ? undefined : await overriddenModel(name, overrides, async () => (await found()).model, parsers)
     const seen = overridden === undefined ? await found() : { model: overridden.model, look: set.nextLook() }
-    for (const { model: step } of seen.model.config?.ensemble ?? [])
+    for (const step of stepsOf(seen.model))
       if (!above.has(step) && step !== name && !set.get(step)?.wanted) await this.#load(step, undefined, false, new Set([...above, name]))
     const model = set.make(name)
     const before = this.#overridden.get(name)
@@ -200,7 +202,7 @@ export class ModelControl {
 
   async unload(model: ServedModel, dependents: boolean): Promise<void> {
     this.#checkMode('unload')
-    const steps = model.source?.config?.ensemble ?? []
+    const steps = stepsOf(model.source)
     // As in Triton: what is made of it goes with it.
     for (const ensemble of ensemblesOf(model.name, this.#parts.set.all())) {
       this.#parts.logger.warn({ model: ensemble.name, step: model.name }, 'an ensemble is unloaded with one of its models')
@@ -208,7 +210,7 @@ export class ModelControl {
     }
     await this.#unload(model)
     if (!dependents) return
-    for (const { model: name } of steps) {
+    for (const name of steps) {
       const step = this.#parts.set.get(name)
       if (step?.wanted === true && !this.#asked.has(name) && !this.#isNeeded(name)) await this.unload(step, true)
     }
@@ -231,9 +233,7 @@ export class ModelControl {
 
   /** By an ensemble that is loaded. */
   #isNeeded(name: string): boolean {
-    return [...this.#parts.set.all()].some(
-      ({ wanted, source }) => wanted && source?.config?.ensemble?.some(({ model }) => model === name) === true,
-    )
+    return [...this.#parts.set.all()].some(({ wanted, source }) => wanted && stepsOf(source).includes(name))
   }
 
   #checkMode(what: string): void {

@@ -84,22 +84,3 @@ export class ModelSet {
     }
   }
 }
-
-/** Those that others are made of come before those others (ensembles may be steps of ensembles). */
-export function loadOrder(seen: readonly Seen[]): readonly Seen[] {
-  const byName = new Map(seen.map((one) => [one.model.name, one]))
-  const ordered = new Set<Seen>()
-  const visiting = new Set<Seen>()
-  const visit = (one: Seen): void => {
-    // One that needs itself is left for its load to refuse.
-    if (ordered.has(one) || visiting.has(one)) return
-    visiting.add(one)
-    for (const { model: step } of one.model.config?.ensemble ?? []) {
-      const needed = byName.get(step)
-      if (needed !== undefined) visit(needed)
-    }
-    ordered.add(one)
-  }
-  for (const one of seen) visit(one)
-  return [...ordered]
-}

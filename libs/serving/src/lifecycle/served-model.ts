@@ -8,6 +8,7 @@ import { loadFingerprint, type LoadRequest } from './loader.ts'
 import { Retirement } from './retirement.ts'
 import type { Servable } from './servable.ts'
 import type { SourceModel, SourceVersion } from './source.ts'
+import { Turns } from './turns.ts'
 import { VersionEntry } from './version-entry.ts'
 import { aspiredVersions, newestFirst, nextAction, type VersionView } from './version-policy.ts'
 
@@ -43,10 +44,9 @@ export class ServedModel {
   readonly #entries = new Map<string, VersionEntry>()
   readonly #loaded = new Map<string, Servable>()
   readonly #retirement: Retirement
+  readonly #turns = new Turns()
   #source: SourceModel | undefined
   #seenLook = 0
-  #turn: Promise<unknown> = Promise.resolve()
-  #turns = 0
 
   constructor(name: string, parts: ServedModelParts) {
     this.name = name
@@ -65,7 +65,7 @@ export class ServedModel {
 
   /** Whether a change is under way, or somebody has a handle. */
   get busy(): boolean {
-    return this.#turns > 0 || [...this.#loaded.values()].some(({ uses }) => uses > 0)
+    return this.#turns.busy || [...this.#loaded.values()].some(({ uses }) => uses > 0)
   }
 
   /** Held, what is on its way out included. */
@@ -92,11 +92,7 @@ export class ServedModel {
 
   /** One change after the other. */
   turn<T>(change: () => Promise<T>): Promise<T> {
-    this.#turns++
-    const turn = this.#turn.then(change, change).finally(() => this.#turns--)
-    // Its failure is for whoever asked for the change; the next begins all the same.
-    this.#turn = turn.catch(() => undefined)
-    return turn
+    return this.#turns.run(change)
   }
 
   /**
