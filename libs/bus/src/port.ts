@@ -39,7 +39,10 @@ export interface Outputs {
 
 /** What is known beside a slice: whether a process before this one died over it, and what its outputs' topics take. */
 export interface Attempt {
-  /** This process has taken the partition over and not committed since: whoever had it before may have died over these records. */
+  /**
+   * This process has taken the partition over and not committed since: whoever had it before may have died over these records. The first slice then holds
+   * all that the partition had, within the limits: no less than whoever had it before was given.
+   */
   readonly takenOver: boolean
   /** The note that was kept last, by this process or one before it; undefined where something was committed since, or its keeper ended in order. */
   readonly note: string | undefined

@@ -42,6 +42,11 @@ export class RecordQueue<R> {
     return (this.#slice ??= this.#cut(maxRecords, maxBytes))
   }
 
+  /** Whether the first slice is as long as it can be, whatever is still to come. */
+  holdsSlice(maxRecords: number, maxBytes: number): boolean {
+    return this.#records.length >= maxRecords || this.#bytes > maxBytes
+  }
+
   #cut(maxRecords: number, maxBytes: number): Slice {
     const { bytesOf, sliceOf } = this.#held
     const limit = Math.min(this.#records.length, maxRecords)

@@ -109,6 +109,16 @@ else
       await expectExactly(output, 3000)
     })
 
+    test('the last record was deleted: those before it are processed, though the first slice waits for all that there is', async () => {
+      const [input, output] = await topics('tail')
+      await fill(bus, input, partitions, 100)
+      const link = await NatsLink.open({ servers, name: 'tail', onAway: () => {}, onBack: () => {} }, AbortSignal.timeout(5000))
+      ends.push(() => link.close())
+      await link.manager.streams.deleteMessage(streamOf(input, 0), 100)
+      await processor(await startBus(), input, 'tail', copyTo(output))
+      await until(async () => (await written(output)) === 399n, 'all that is there')
+    })
+
     test('a process paused past its session wakes up: it commits nothing more, each record once', async () => {
       const [input, output] = await topics('zombie')
       await fill(bus, input, partitions, 3000)

@@ -48,6 +48,8 @@ export class PartitionWorker {
   #puller: Puller | undefined
   /** Undefined while the position is being found. */
   #position: { readonly next: bigint; readonly revision: number } | undefined
+  /** Where the log ended when the position was found; undefined once the first slice is gathered. */
+  #gatherTo: bigint | undefined
   /** The position's outputs on their way; resolves when they are stored. */
   #delivery: Promise<void> = Promise.resolve()
   /** The position still holds outputs. */
@@ -94,9 +96,22 @@ export class PartitionWorker {
 
   async #step(): Promise<void> {
     if (this.#position === undefined) return this.#findPosition()
-    if (this.#queue.length > 0) return this.#processSlice()
+    if (this.#queue.length > 0 && this.#isGathered()) return this.#processSlice()
     await this.#loop.rest(this.#holdsOutputs ? idleMs : undefined)
     if (this.#queue.length === 0 && !this.#loop.finishing.aborted) await this.#tidy()
+  }
+
+  /**
+   * The first slice is to hold all that the owner before may have been given: messages come one after the other, and what is cut of the first of them
+   * would be committed, and its note dropped, without the row that the owner before died over.
+   */
+  #isGathered(): boolean {
+    if (this.#gatherTo === undefined) return true
+    const { maxSliceRecords, maxSliceBytes } = this.#options.process
+    const last = this.#queue.at(this.#queue.length - 1)!
+    if (offsetOf(last.sequence) + 1n < this.#gatherTo && !this.#queue.holdsSlice(maxSliceRecords, maxSliceBytes)) return false
+    this.#gatherTo = undefined
+    return true
   }
 
   async #end(): Promise<void> {
@@ -133,6 +148,7 @@ export class PartitionWorker {
     await positions.dropChunks(this.#key)
     this.#holdsOutputs = false
     this.#position = { next, revision }
+    this.#gatherTo = end
     this.#note.found(position.note)
     this.#loop.committedOffset = next
     this.#read(next)
@@ -160,6 +176,11 @@ export class PartitionWorker {
         if (sequence > expected) this.#loop.skipped(offsetOf(expected), offsetOf(sequence))
         expected = sequence + 1
         this.#queue.push(decodeRecord(message, sequence, acceptedMs))
+        this.#loop.wake()
+      },
+      onIdle: () => {
+        // The last records may have been deleted since: there is no more to gather.
+        this.#gatherTo = undefined
         this.#loop.wake()
       },
       onFailure: (error) => this.#options.onAway(error),

@@ -52,13 +52,35 @@ export function noteTests(makeHarness: MakeHarness): void {
       await until(() => kept, 'the note')
       await first.drain()
       const attempts: (readonly [boolean, string | undefined])[] = []
-      await fixture.processor([input], group, async (slice, signal, attempt) => {
+      const second = await fixture.processor([input], group, async (slice, signal, attempt) => {
         attempts.push(seen(attempt))
         return copyTo(output)(slice, signal)
       })
-      await until(() => attempts.length > 0, 'the next processor')
+      await until(async () => (await second.lags())[0]!.committedOffset === 3n, 'the next processor')
       expect(attempts[0]).toEqual([true, undefined])
       expect(valuesOf(await readAll(fixture.bus, output))).toEqual(['p0-0', 'p0-1', 'p0-2'])
+    })
+
+    test('are found with all that the process before may have tried: the first slice is as long as the log and the limits allow', async () => {
+      const [input, output] = [await fixture.topic('in'), await fixture.topic('out')]
+      for (let first = 0; first < 3000; first += 300) await fill(fixture.bus, input, 1, 300, first)
+      // A record has 9 to 12 bytes.
+      for (const [options, least, most] of [
+        [{ maxSliceRecords: 5000 }, 3000, 3000],
+        [{ maxSliceRecords: 1700 }, 1700, 1700],
+        [{ maxSliceRecords: 5000, maxSliceBytes: 12_000 }, 1000, 1334],
+      ] as const) {
+        const sizes: number[] = []
+        const handle: Handler = async (slice, signal) => {
+          sizes.push(slice.records.count)
+          return copyTo(output)(slice, signal)
+        }
+        const processor = await fixture.processor([input], fixture.unique('group'), handle, options)
+        await until(() => sizes.length > 0, 'the first slice')
+        await processor.drain()
+        expect(sizes[0]).toBeGreaterThanOrEqual(least)
+        expect(sizes[0]).toBeLessThanOrEqual(most)
+      }
     })
 
     test('that are too long, or of several lines, are refused', async () => {
