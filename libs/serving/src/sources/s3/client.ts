@@ -1,17 +1,22 @@
 import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
-import { type Clock, MeshError, systemClock } from '@spillway/core'
+import { MeshError } from '@spillway/core'
+import { AwsClient } from 'aws4fetch'
 import type { S3Address } from './address.ts'
-import { encodeS3, type S3Credentials, signedHeaders } from './sign.ts'
+
+export interface S3Credentials {
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  readonly sessionToken?: string
+}
 
 export interface S3ClientOptions {
   readonly address: S3Address
   readonly region: string
   /** Requests are not signed where absent: for public buckets. */
   readonly credentials?: S3Credentials
-  readonly clock?: Clock
 }
 
 export interface S3Object {
@@ -31,15 +36,17 @@ export interface S3Listing {
 /** More objects than any model has: a prefix that is something else is not listed to its end. */
 const mostObjects = 100_000
 const listTimeoutMs = 30_000
+/** Of what the server says to be its own fault or too much for it, within 800 ms. */
+const retries = 4
 
 /** Lists and gets the objects of a bucket. */
 export class S3Client {
-  readonly #options: S3ClientOptions
-  readonly #clock: Clock
+  readonly #address: S3Address
+  readonly #signer: AwsClient | undefined
 
-  constructor(options: S3ClientOptions) {
-    this.#options = options
-    this.#clock = options.clock ?? systemClock
+  constructor({ address, region, credentials }: S3ClientOptions) {
+    this.#address = address
+    this.#signer = credentials === undefined ? undefined : new AwsClient({ ...credentials, region, service: 's3', retries })
   }
 
   /** @param prefix '' or ending in a slash @param flat whether what lies deeper is listed too */
@@ -51,8 +58,8 @@ export class S3Client {
       const query: Record<string, string> = { 'encoding-type': 'url', 'list-type': '2', prefix }
       if (!flat) query['delimiter'] = '/'
       if (next !== undefined) query['continuation-token'] = next
-      const response = await this.#get('', query, {}, AbortSignal.any([signal, AbortSignal.timeout(listTimeoutMs)]))
-      const xml = await response.text()
+      const within = AbortSignal.any([signal, AbortSignal.timeout(listTimeoutMs)])
+      const xml = await text(this.#body(await this.#get('', query, {}, within), within))
       for (const [, item] of xml.matchAll(/<Contents>([^]*?)<\/Contents>/g)) objects.push(readObject(item!))
       for (const [, item] of xml.matchAll(/<CommonPrefixes>([^]*?)<\/CommonPrefixes>/g))
         folders.push(decoded(tag(item!, 'Prefix')).slice(prefix.length, -1))
@@ -64,8 +71,7 @@ export class S3Client {
   }
 
   async text({ key, etag }: S3Object, signal: AbortSignal): Promise<string> {
-    const response = await this.#get(key, {}, { 'if-match': etag }, signal)
-    return response.text()
+    return text(this.#body(await this.#get(key, {}, { 'if-match': etag }, signal), signal))
   }
 
   /**
@@ -76,42 +82,62 @@ export class S3Client {
     const response = await this.#get(key, {}, { 'if-match': etag }, signal)
     const md5 = createHash('md5')
     let received = 0
-    const body = response.body === null ? Readable.from([]) : Readable.fromWeb(response.body)
-    body.on('data', (chunk: Uint8Array) => {
-      received += chunk.byteLength
-      md5.update(chunk)
-    })
-    await pipeline(body, createWriteStream(path), { signal })
+    const body = this.#body(response, signal)
+    const counted = async function* (): AsyncGenerator<Uint8Array> {
+      for await (const chunk of body) {
+        received += chunk.byteLength
+        md5.update(chunk)
+        yield chunk
+      }
+    }
+    await pipeline(counted, createWriteStream(path), { signal })
     if (received !== bytes) throw new MeshError('DATA_LOSS', `${this.#name(key)}: ${received} bytes came of ${bytes}`)
-    // The ETag is the MD5 of what was put at once; of uploads in parts, and of what the server encrypts with keys of its own, it is not.
-    const plain = /^"[\da-f]{32}"$/.test(etag) && response.headers.get('x-amz-server-side-encryption') === null
+    // The ETag is the MD5 of what was put at once; of uploads in parts, and of what is encrypted with keys of a key store, it is not.
+    const encryption = response.headers.get('x-amz-server-side-encryption') ?? 'AES256'
+    const plain = /^"[\da-f]{32}"$/.test(etag) && encryption === 'AES256'
     if (plain && md5.digest('hex') !== etag.slice(1, -1))
       throw new MeshError('DATA_LOSS', `${this.#name(key)}: what came has another checksum than its ETag ${etag}`)
   }
 
   async #get(key: string, query: Record<string, string>, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
-    const { address, region, credentials } = this.#options
-    const path = [address.bucket, ...(key === '' ? [] : key.split('/'))].map(encodeS3).join('/')
-    const search = Object.keys(query)
-      .toSorted()
-      .map((name) => `${encodeS3(name)}=${encodeS3(query[name]!)}`)
-      .join('&')
-    const url = new URL(`${address.endpoint}/${path}${search === '' ? '' : `?${search}`}`)
-    const signed = credentials === undefined ? {} : signedHeaders(url, credentials, region, this.#clock.nowMs())
-    const response = await fetch(url, { headers: { ...signed, ...headers }, signal }).catch((error: unknown) => {
-      throw new MeshError('UNAVAILABLE', `${address.endpoint} does not answer: ${causeOf(error)}`, { cause: error })
+    const { bucket, endpoint } = this.#address
+    const path = [bucket, ...(key === '' ? [] : key.split('/'))].map(encoded).join('/')
+    const search = Object.entries(query).map(([name, value]) => `${name}=${encoded(value)}`)
+    const url = `${endpoint}/${path}${search.length === 0 ? '' : `?${search.join('&')}`}`
+    const init = { headers, signal }
+    const response = await (this.#signer?.fetch(url, init) ?? fetch(url, init)).catch((error: unknown) => {
+      throw this.#silence(error, signal)
     })
     if (response.ok) return response
-    const text = await response.text()
+    const xml = await text(this.#body(response, signal))
     throw refusal(
       response.status,
-      `${this.#name(key)}: the server answered ${response.status} ${tag(text, 'Code')} ${tag(text, 'Message')}`.trim(),
+      `${this.#name(key)}: the server answered ${response.status} ${tag(xml, 'Code')} ${tag(xml, 'Message')}`.trim(),
     )
   }
 
-  #name(key: string): string {
-    return `s3://${this.#options.address.bucket}/${key}`
+  /** @throws MeshError UNAVAILABLE where it ends too early */
+  async *#body(response: Response, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    try {
+      if (response.body !== null) yield* response.body
+    } catch (error) {
+      throw this.#silence(error, signal)
+    }
   }
+
+  #silence(error: unknown, { aborted, reason }: AbortSignal): MeshError {
+    if (aborted && reason instanceof MeshError) return reason
+    return new MeshError('UNAVAILABLE', `${this.#address.endpoint} does not answer: ${causeOf(error)}`, { cause: error })
+  }
+
+  #name(key: string): string {
+    return `s3://${this.#address.bucket}/${key}`
+  }
+}
+
+/** Percent-encodes all but unreserved characters (RFC 3986): what the signature is made of is then what is sent. */
+function encoded(text: string): string {
+  return encodeURIComponent(text).replaceAll(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
 }
 
 function refusal(status: number, message: string): MeshError {

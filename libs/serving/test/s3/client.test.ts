@@ -1,0 +1,85 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { S3Client, type S3Object } from '../../src/mod.ts'
+import { refusal, signal } from '../lifecycle/served-models.ts'
+
+const content = Buffer.alloc(100_000, 'model')
+const md5 = createHash('md5').update(content).digest('hex')
+const object: S3Object = { key: 'a/1/model.onnx', bytes: content.byteLength, etag: `"${md5}"`, changedMs: 0 }
+
+describe('an object', () => {
+  let folder: string
+  let path: string
+  let server: Server | undefined
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'spillway-s3-client-'))
+    path = join(folder, 'model.onnx')
+  })
+  afterEach(async () => {
+    server?.closeAllConnections()
+    server?.close()
+    await rm(folder, { recursive: true })
+  })
+
+  /** Of a server that answers as is said: what no sound one does. */
+  async function client(answer: RequestListener): Promise<S3Client> {
+    server = createServer(answer).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const address = { endpoint: `http://127.0.0.1:${port}`, bucket: 'models', prefix: '' }
+    return new S3Client({ address, region: 'us-east-1', credentials: { accessKeyId: 'a', secretAccessKey: 'b' } })
+  }
+
+  it('whose connection breaks half way is not there, and may be asked for again', async () => {
+    const cut = await client((_, response) => {
+      response.writeHead(200, { 'content-length': content.byteLength })
+      response.write(content.subarray(0, 50_000), () => response.destroy())
+    })
+    const error = await refusal(() => cut.download(object, path, signal))
+    expect(error).toMatchObject({ code: 'UNAVAILABLE', retryable: true, message: expect.stringMatching(/does not answer: /) as unknown })
+  })
+
+  it('that came otherwise than it was put is refused', async () => {
+    const changed = await client((_, response) => response.end(Buffer.alloc(content.byteLength, 'other')))
+    expect(await refusal(() => changed.download(object, path, signal))).toMatchObject({
+      code: 'DATA_LOSS',
+      message: expect.stringMatching(/has another checksum than its ETag/) as unknown,
+    })
+    expect(await refusal(() => changed.download({ ...object, bytes: 5 }, path, signal))).toMatchObject({
+      message: 's3://models/a/1/model.onnx: 100000 bytes came of 5',
+    })
+  })
+
+  it('whose ETag is no checksum is taken as it comes: one that was put in parts, or is encrypted with keys of a key store', async () => {
+    const server = await client((_, response) => {
+      response.setHeader('x-amz-server-side-encryption', 'aws:kms')
+      response.end(content)
+    })
+    for (const etag of [`"${'0'.repeat(32)}"`, `"${md5}-2"`]) {
+      await server.download({ ...object, etag }, path, signal)
+      expect(Buffer.compare(await readFile(path), content)).toBe(0)
+    }
+  })
+
+  it('is asked for again where the server has too much to do', async () => {
+    let calls = 0
+    const busy = await client((_, response) => {
+      if (++calls < 3) response.writeHead(503).end('<Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>')
+      else response.end(content)
+    })
+    await busy.download(object, path, signal)
+    expect(calls).toBe(3)
+    calls = -100
+    expect(await refusal(() => busy.text(object, signal))).toMatchObject({
+      code: 'UNAVAILABLE',
+      message: 's3://models/a/1/model.onnx: the server answered 503 SlowDown Slow down.',
+    })
+  })
+})
