@@ -1,6 +1,5 @@
 import type { Metadata } from '@grpc/grpc-js'
 import { MeshError } from '@spillway/core'
-import { headerText } from './trace-context.ts'
 
 /** What a handler knows of the call it answers. */
 export interface RpcCall {
@@ -15,26 +14,24 @@ export interface RpcCall {
   readonly metadata: Metadata
 }
 
-/** What calls of every kind have. */
-interface GrpcCall {
+/** What came with a call. */
+export interface CallOrigin {
   readonly metadata: Metadata
-  getDeadline(): Date | number
-  once(event: 'cancelled', listener: () => void): unknown
+  /** ms since the epoch; Infinity where the caller set none. */
+  readonly deadlineMs: number
+  /** First value of a text header; '' where there is none. */
+  header(name: string): string
 }
 
-/** The call as grpc-js holds it. The signal is made only when asked for: most unary handlers never do. */
+/** A call that is being answered. The signal is made only when asked for: most unary handlers never do. */
 export class ServerCall implements RpcCall {
-  readonly #call: GrpcCall
+  readonly #origin: CallOrigin
   #controller: AbortController | undefined
   #ended = false
   #reason: MeshError | undefined
 
-  constructor(call: GrpcCall) {
-    this.#call = call
-    // grpc-js emits this after a completed call too, which `end` tells apart: an error for each of those would cost a stack trace a call.
-    call.once('cancelled', () => {
-      if (!this.#ended) this.abort(new MeshError('CANCELLED', 'the caller cancelled, went away or ran out of time'))
-    })
+  constructor(origin: CallOrigin) {
+    this.#origin = origin
   }
 
   get signal(): AbortSignal {
@@ -46,8 +43,7 @@ export class ServerCall implements RpcCall {
   }
 
   get deadlineMs(): number {
-    const deadline = this.#call.getDeadline()
-    return typeof deadline === 'number' ? deadline : deadline.getTime()
+    return this.#origin.deadlineMs
   }
 
   get principal(): string {
@@ -55,11 +51,16 @@ export class ServerCall implements RpcCall {
   }
 
   get traceParent(): string {
-    return headerText(this.#call.metadata, 'traceparent')
+    return this.#origin.header('traceparent')
   }
 
   get metadata(): Metadata {
-    return this.#call.metadata
+    return this.#origin.metadata
+  }
+
+  /** First value of a text header; '' where there is none. */
+  header(name: string): string {
+    return this.#origin.header(name)
   }
 
   /** Why the call was given up; undefined while it is wanted. */
@@ -71,6 +72,11 @@ export class ServerCall implements RpcCall {
     if (this.#ended || this.#reason !== undefined) return
     this.#reason = reason
     this.#controller?.abort(reason)
+  }
+
+  /** The caller is gone, or its time is over; nothing where the call has been answered: an error for each of those would cost a stack trace a call. */
+  giveUp(): void {
+    if (!this.#ended) this.abort(new MeshError('CANCELLED', 'the caller cancelled, went away or ran out of time'))
   }
 
   /** The answer is on its way: nothing is aborted any more. */

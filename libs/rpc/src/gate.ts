@@ -2,8 +2,11 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:h
 import type { Server } from '@grpc/grpc-js'
 import { type Code, codeNumbers, MeshError } from '@spillway/core'
 import type { Admission, Place } from './admission.ts'
+import { endOptions, isPlain, prefixBytes, serveUnary, type UnaryRoute } from './unary-stream.ts'
 
 export interface GateOptions {
+  /** Methods with one request and one response, by path: answered here. */
+  readonly routes: ReadonlyMap<string, UnaryRoute>
   /** By path: `/package.Service/Method`. */
   readonly admissions: ReadonlyMap<string, Admission>
   readonly maxMessageBytes: number
@@ -14,15 +17,14 @@ export interface GateOptions {
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
 type DataListener = (chunk: Buffer) => void
 
-/** Compressed flag and length (gRPC over HTTP2, "Length-Prefixed-Message"). */
-const prefixBytes = 5
 const noRoom = trailersOnly('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
 const noRoomForBytes = trailersOnly('RESOURCE_EXHAUSTED', 'there is no room for a request of this size: try again later, or send less')
 const tooSlow = trailersOnly('DEADLINE_EXCEEDED', 'the request did not arrive in time')
 
 /**
- * Stands between the HTTP/2 server and grpc-js, which makes a call of a stream before it can be refused (four times the work of a bare answer) and reads
- * its request whatever else is being read. A refusal is one header frame; what comes of its request is thrown away.
+ * Stands between the HTTP/2 server and grpc-js: answers unary calls, and refuses those of methods with an admission, of which grpc-js would make a call first
+ * (four times the work of a bare answer) and read its request whatever else is being read. A refusal is one header frame; what comes of its request is thrown
+ * away.
  * @throws MeshError INTERNAL where grpc-js has changed: it has no public way to its HTTP/2 servers.
  */
 export function gateStreams(server: Server, options: GateOptions): void {
@@ -40,12 +42,15 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
   if (next === undefined || others.length > 0) throw unknownLayout()
   http2Server.removeListener('stream', next)
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
-    const admission = options.admissions.get(headers[':path'] ?? '')
-    if (admission === undefined) return next(stream, headers)
+    const path = headers[':path'] ?? ''
+    const route = options.routes.get(path)
+    const serve = (): void => (route !== undefined && isPlain(headers) ? serveUnary(route, stream, headers) : next(stream, headers))
+    const admission = options.admissions.get(path)
+    if (admission === undefined) return serve()
     const place = admission.admit()
     if (place === undefined) return refuse(stream, noRoom)
     stream.once('close', () => place.release())
-    next(stream, headers)
+    serve()
     watchRequest(stream, place, options)
   })
 }
@@ -80,7 +85,7 @@ function ignore(): void {
 
 function refuse(stream: ServerHttp2Stream, headers: readonly string[]): void {
   stream.on('error', ignore)
-  stream.respond(headers, { endStream: true })
+  stream.respond(headers, endOptions)
   // Thrown away, not reset: a client that met a reset by one of its own for each call would look to Node.js like an attack (CVE-2023-44487).
   stream.resume()
 }
@@ -88,7 +93,7 @@ function refuse(stream: ServerHttp2Stream, headers: readonly string[]): void {
 /** Ends a stream that grpc-js knows of, which then takes it as cancelled. */
 function cut(stream: ServerHttp2Stream, headers: readonly string[]): void {
   if (stream.destroyed || stream.closed) return
-  if (!stream.headersSent) stream.respond(headers, { endStream: true })
+  if (!stream.headersSent) stream.respond(headers, endOptions)
   stream.close()
 }
 

@@ -3,6 +3,7 @@ import type {
   handleBidiStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
+  Metadata,
   ServerDuplexStream,
   ServerWritableStream,
   StatusObject,
@@ -12,7 +13,7 @@ import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import { type RpcCall, ServerCall } from './call.ts'
 import { statusOf } from './status.ts'
-import { remoteContext } from './trace-context.ts'
+import { headerText, remoteContext } from './trace-context.ts'
 
 export interface UnaryRpc {
   readonly kind: 'unary'
@@ -63,7 +64,7 @@ function inServerSpan(
   call: ServerCall,
   work: (span: Span | undefined) => Promise<void>,
 ): Promise<void> {
-  const remote = remoteContext(call.metadata)
+  const remote = remoteContext((name) => call.header(name))
   if (!telemetry.recording) return remote === undefined ? work(undefined) : context.with(remote, work, undefined, undefined)
   const parent = remote ?? context.active()
   const span = telemetry.tracer.startSpan(path.slice(1), { kind: SpanKind.SERVER, attributes: rpcAttributes(path) }, parent)
@@ -102,30 +103,56 @@ function request({ path, read }: Binding, bytes: Buffer): never {
   }
 }
 
-export function bindUnary(rpc: UnaryRpc, binding: Binding): handleUnaryCall<Buffer, unknown> {
+/** Runs the handler on a request's bytes, and gives `respond` its response, or the status of its failure. */
+export function answerUnary(
+  rpc: UnaryRpc,
+  binding: Binding,
+  bytes: Buffer,
+  call: ServerCall,
+  respond: (status: StatusObject | null, response?: unknown) => void,
+): void {
   const { path, telemetry } = binding
-  return (grpcCall, respond) => {
-    const call = new ServerCall(grpcCall)
-    // Outside of the span: refusing has to be cheap.
-    if (call.deadlineMs <= Date.now()) {
-      call.end()
-      const late = new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
-      return respond(failed(late, telemetry, path, call, undefined))
-    }
-    void inServerSpan(telemetry, path, call, async (span) => {
-      try {
-        const response = await rpc.handle(request(binding, grpcCall.request), call)
-        call.end()
-        respond(null, response)
-      } catch (error) {
-        const status = failed(error, telemetry, path, call, span)
-        call.end()
-        respond(status)
-      } finally {
-        span?.end()
-      }
-    })
+  // Outside of the span: refusing has to be cheap.
+  if (call.deadlineMs <= Date.now()) {
+    call.end()
+    const late = new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
+    return respond(failed(late, telemetry, path, call, undefined))
   }
+  void inServerSpan(telemetry, path, call, async (span) => {
+    try {
+      const response = await rpc.handle(request(binding, bytes), call)
+      call.end()
+      respond(null, response)
+    } catch (error) {
+      const status = failed(error, telemetry, path, call, span)
+      call.end()
+      respond(status)
+    } finally {
+      span?.end()
+    }
+  })
+}
+
+/** Of requests that only grpc-js reads: compressed ones. */
+export function bindUnary(rpc: UnaryRpc, binding: Binding): handleUnaryCall<Buffer, unknown> {
+  return (grpcCall, respond) => answerUnary(rpc, binding, grpcCall.request, serverCall(grpcCall), respond)
+}
+
+/** A call as grpc-js holds it. */
+interface GrpcCall {
+  readonly metadata: Metadata
+  getDeadline(): Date | number
+  once(event: 'cancelled', listener: () => void): unknown
+}
+
+function serverCall(grpcCall: GrpcCall): ServerCall {
+  const { metadata } = grpcCall
+  const deadline = grpcCall.getDeadline()
+  const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime()
+  const call = new ServerCall({ metadata, deadlineMs, header: (name) => headerText(metadata, name) })
+  // Emitted after a completed call too.
+  grpcCall.once('cancelled', () => call.giveUp())
+  return call
 }
 
 export function bindServerStream(
@@ -151,7 +178,7 @@ function bindStream<Stream extends ServerWritableStream<Buffer, unknown> | Serve
   streams: Set<ServerCall>,
 ): (stream: Stream) => void {
   return (stream) => {
-    const call = new ServerCall(stream)
+    const call = serverCall(stream)
     streams.add(call)
     void inServerSpan(telemetry, path, call, async (span) => {
       try {

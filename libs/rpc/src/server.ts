@@ -17,6 +17,7 @@ import type { Admission } from './admission.ts'
 import type { ServerCall } from './call.ts'
 import { gateStreams } from './gate.ts'
 import { bindBidiStream, bindServerStream, bindUnary, type Binding, type RpcHandler } from './handler.ts'
+import type { UnaryRoute } from './unary-stream.ts'
 
 /** A service and a handler for each of its methods, by the definition's names. */
 export interface GrpcService {
@@ -51,6 +52,7 @@ export class GrpcServer implements Component {
   readonly #serviceNames: readonly string[]
   readonly #streams = new Set<ServerCall>()
   readonly #admissions = new Map<string, Admission>()
+  readonly #routes = new Map<string, UnaryRoute>()
   readonly #maxMessageBytes: number
   #port: number
   #drained: Promise<void> | undefined
@@ -85,6 +87,8 @@ export class GrpcServer implements Component {
       if (admission !== undefined) this.#admissions.set(method.path, admission)
       const binding: Binding = { path: method.path, read: method.requestDeserialize, telemetry: this.#options.telemetry }
       handlers[name] = bind(rpc, binding, this.#streams)
+      if (rpc.kind === 'unary')
+        this.#routes.set(method.path, { rpc, binding, write: method.responseSerialize, maxMessageBytes: this.#maxMessageBytes })
       unread[name] = { ...method, requestDeserialize: (bytes: Buffer) => bytes }
     }
     this.#server.addService(unread, handlers as Parameters<Server['addService']>[1])
@@ -109,8 +113,12 @@ export class GrpcServer implements Component {
       })
     })
     const { requestTimeoutMs = 30_000 } = this.#options
-    const gate = { admissions: this.#admissions, maxMessageBytes: this.#maxMessageBytes, requestTimeoutMs }
-    if (this.#admissions.size > 0) gateStreams(this.#server, gate)
+    gateStreams(this.#server, {
+      routes: this.#routes,
+      admissions: this.#admissions,
+      maxMessageBytes: this.#maxMessageBytes,
+      requestTimeoutMs,
+    })
   }
 
   async #addReflection(): Promise<void> {

@@ -8,12 +8,12 @@ export function headerText(metadata: Metadata, name: string): string {
   return typeof value === 'string' ? value : ''
 }
 
-/** The active context with the remote span that the headers name; undefined where they name none. */
-export function remoteContext(metadata: Metadata): Context | undefined {
-  const traceParent = headerText(metadata, 'traceparent')
+/** The active context with the remote span that the headers name; undefined where they name none. @param header '' where there is none of the name */
+export function remoteContext(header: (name: string) => string): Context | undefined {
+  const traceParent = header('traceparent')
   const remote = traceParent === '' ? undefined : parseTraceParent(traceParent)
   if (remote === undefined) return undefined
-  const traceState = headerText(metadata, 'tracestate')
+  const traceState = header('tracestate')
   return trace.setSpanContext(context.active(), traceState === '' ? remote : { ...remote, traceState: createTraceState(traceState) })
 }
 
