@@ -34,7 +34,8 @@ export function wireTensor(name: string, datatype: Datatype, shape: readonly num
   return { name, datatype, shape: shape.map(BigInt), parameters: {}, contents: undefined }
 }
 
-function rawBytes(tensor: Tensor): Uint8Array {
+/** A tensor's data, little-endian; shares the memory of a fixed-width one. */
+export function rawBytes(tensor: Tensor): Uint8Array {
   if (tensor.datatype === 'BYTES') return encodeElements(tensor.data)
   return new Uint8Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength)
 }

@@ -1,4 +1,5 @@
 import { MeshError } from '@spillway/core'
+import { exactPowers } from '../json/decimal.ts'
 
 /** Deeper nesting than any event has, and less than any stack. */
 const maxDepth = 64
@@ -9,9 +10,6 @@ const minus = 0x2d
 const point = 0x2e
 const zero = 0x30
 const nine = 0x39
-
-/** 10^0 … 10^22: the powers of ten that a double holds exactly. */
-const powersOfTen: readonly number[] = Array.from({ length: 23 }, (_, exponent) => Number(`1e${exponent}`))
 
 /**
  * A place in JSON text (RFC 8259), for reading it straight into columns: one pass, no object a value. Bytes are taken to be valid UTF-8.
@@ -160,7 +158,7 @@ export class JsonCursor {
     this.tokenEnd = position
     this.position = position
     if (digits > 15) return Number(this.text(start, position))
-    const magnitude = exponent === 0 ? mantissa : mantissa / powersOfTen[-exponent]!
+    const magnitude = exponent === 0 ? mantissa : mantissa / exactPowers[-exponent]!
     return firstDigit === start ? magnitude : -magnitude
   }
 

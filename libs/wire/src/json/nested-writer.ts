@@ -1,6 +1,6 @@
 import { bytesAt, type BytesColumn, type Tensor } from '@spillway/core'
 import { isUtf8 } from 'node:buffer'
-import { fromBf16Bits, fromFp16Bits } from './half.ts'
+import { elementWriter } from './element-writer.ts'
 import type { JsonWriter } from './json-writer.ts'
 
 const openBracket = 0x5b
@@ -18,7 +18,7 @@ export class NestedWriter {
   constructor(writer: JsonWriter, tensor: Tensor, binary: boolean) {
     this.#writer = writer
     this.#shape = tensor.shape
-    this.#element = elementWriter(writer, tensor, binary)
+    this.#element = tensor.datatype === 'BYTES' ? bytesWriter(writer, tensor.data, binary) : elementWriter(writer, tensor)
   }
 
   /** The whole tensor. */
@@ -43,35 +43,6 @@ export class NestedWriter {
       else this.#write(level + 1)
     }
     writer.byte(closeBracket)
-  }
-}
-
-function elementWriter(writer: JsonWriter, tensor: Tensor, binary: boolean): (index: number) => void {
-  if (tensor.datatype === 'BYTES') return bytesWriter(writer, tensor.data, binary)
-  const { datatype, data } = tensor
-  const number = data as Float64Array
-  switch (datatype) {
-    case 'FP32': {
-      const single = data as Float32Array
-      return (index) => writer.fp32(single[index]!)
-    }
-    case 'FP64':
-      return (index) => writer.fp64(number[index]!)
-    case 'FP16':
-      return (index) => writer.fp32(fromFp16Bits(number[index]!))
-    case 'BF16':
-      return (index) => writer.fp32(fromBf16Bits(number[index]!))
-    case 'BOOL':
-      return (index) => writer.raw(number[index] === 0 ? 'false' : 'true')
-    case 'INT8':
-    case 'INT16':
-    case 'INT32':
-    case 'INT64':
-    case 'UINT8':
-    case 'UINT16':
-    case 'UINT32':
-    case 'UINT64':
-      return (index) => writer.whole(data[index]!)
   }
 }
 

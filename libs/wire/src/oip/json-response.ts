@@ -1,7 +1,8 @@
 import { isUtf8 } from 'node:buffer'
-import { type BytesColumn, bytesAt, bytesCount, type FixedTensor, MeshError, type Tensor, textAt } from '@spillway/core'
-import { encodeElements } from '../bytes-elements.ts'
+import { type BytesColumn, bytesAt, bytesCount, MeshError, type Tensor, textAt } from '@spillway/core'
+import { elementWriter } from '../json/element-writer.ts'
 import { JsonWriter } from '../json/json-writer.ts'
+import { rawBytes } from '../tensor-codec.ts'
 
 /** An output on its way to an HTTP caller. */
 export interface JsonOutput {
@@ -46,7 +47,7 @@ export function writeInferResponse({ id, model, version, outputs }: JsonInferRes
     writer.string(name)
     writer.raw(`,"datatype":"${tensor.datatype}","shape":[${tensor.shape.join(',')}],`)
     if (binary) {
-      const bytes = tensorBytes(tensor)
+      const bytes = rawBytes(tensor)
       tail.push(bytes)
       writer.raw(`"parameters":{"binary_data_size":${bytes.byteLength}}}`)
     } else {
@@ -67,24 +68,17 @@ function member(writer: JsonWriter, key: string, value: string): void {
   writer.byte(comma)
 }
 
-/** Little-endian, as every platform that Node.js runs on. */
-function tensorBytes(tensor: Tensor): Uint8Array {
-  if (tensor.datatype === 'BYTES') return encodeElements(tensor.data)
-  return new Uint8Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength)
-}
-
 function writeData(writer: JsonWriter, name: string, tensor: Tensor): void {
   if (tensor.datatype === 'BYTES') return writeTexts(writer, name, tensor.data)
-  const write = writers[tensor.datatype]
-  if (write === undefined)
+  if (tensor.datatype === 'FP16' || tensor.datatype === 'BF16')
     throw invalid(
       name,
       `output "${name}" is ${tensor.datatype}, which cannot be sent as JSON: ask for it as binary data ("binary_data": true)`,
     )
-  const { data } = tensor
-  for (let i = 0; i < data.length; i++) {
+  const write = elementWriter(writer, tensor)
+  for (let i = 0; i < tensor.data.length; i++) {
     if (i > 0) writer.byte(comma)
-    write(writer, data[i]!)
+    write(i)
   }
 }
 
@@ -95,24 +89,6 @@ function writeTexts(writer: JsonWriter, name: string, column: BytesColumn): void
     if (i > 0) writer.byte(comma)
     writer.string(textAt(column, i))
   }
-}
-
-type Write = (writer: JsonWriter, value: number | bigint) => void
-
-const whole: Write = (writer, value) => writer.whole(value)
-
-const writers: Readonly<Partial<Record<FixedTensor['datatype'], Write>>> = {
-  BOOL: (writer, value) => writer.raw(value === 0 ? 'false' : 'true'),
-  UINT8: whole,
-  UINT16: whole,
-  UINT32: whole,
-  UINT64: whole,
-  INT8: whole,
-  INT16: whole,
-  INT32: whole,
-  INT64: whole,
-  FP32: (writer, value) => writer.fp32(value as number),
-  FP64: (writer, value) => writer.fp64(value as number),
 }
 
 function invalid(field: string, message: string): MeshError {
