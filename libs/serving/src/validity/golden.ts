@@ -1,22 +1,15 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MeshError, type Tensor } from '@spillway/core'
+import { type GoldenRequest, readGoldenRequests } from '@spillway/wire'
 import type { Backend, Tensors } from '../backend.ts'
 import { checkInputs } from '../batching/check-inputs.ts'
-import { asNumber, parseExact, readTensors } from './golden-tensors.ts'
 import { runRows } from './run-rows.ts'
 import { difference } from './tensor-difference.ts'
 
 /** Beside the version's model: what it must answer before it takes traffic. */
 const goldenFile = 'golden.json'
 const defaultTolerance = 1e-6
-
-interface GoldenRequest {
-  readonly inputs: Tensors
-  /** Those that are compared; a model may have more. */
-  readonly outputs: Tensors
-  readonly tolerance: number
-}
 
 /**
  * Holds a version against its `golden.json`, where it has one.
@@ -25,23 +18,23 @@ interface GoldenRequest {
  */
 export async function checkGolden(backend: Backend, model: string, folder: string, signal: AbortSignal): Promise<number> {
   const path = join(folder, goldenFile)
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+  const json = await readFile(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw new MeshError('FAILED_PRECONDITION', `${path} cannot be read: ${error.message}`, { cause: error })
   })
-  if (text === undefined) return 0
-  const requests = readGolden(path, text)
-  for (const [index, request] of requests.entries()) {
+  if (json === undefined) return 0
+  const requests = readRequests(path, json)
+  for (const [index, { inputs, outputs, tolerance = defaultTolerance }] of requests.entries()) {
     const at = `${path}: requests[${index}]`
-    const rowCount = (request.inputs.values().next().value as Tensor | undefined)?.shape[0] ?? 0
+    const rowCount = (inputs.values().next().value as Tensor | undefined)?.shape[0] ?? 0
     let answer: Tensors
     try {
-      checkInputs(model, backend.signature, request.inputs, rowCount)
-      answer = await runRows(backend, request.inputs, rowCount, signal)
+      checkInputs(model, backend.signature, inputs, rowCount)
+      answer = await runRows(backend, inputs, rowCount, signal)
     } catch (thrown) {
       throw new MeshError('FAILED_PRECONDITION', `${at} fails: ${MeshError.from(thrown).message}`, { cause: thrown })
     }
-    for (const [name, expected] of request.outputs) checkOutput(at, name, expected, answer.get(name), request.tolerance)
+    for (const [name, expected] of outputs) checkOutput(at, name, expected, answer.get(name), tolerance)
   }
   return requests.length
 }
@@ -58,18 +51,9 @@ function checkOutput(at: string, name: string, expected: Tensor, actual: Tensor 
   )
 }
 
-function readGolden(path: string, text: string): readonly GoldenRequest[] {
+function readRequests(path: string, json: Uint8Array): readonly GoldenRequest[] {
   try {
-    const { requests } = (parseExact(text) ?? {}) as { requests?: unknown }
-    if (!Array.isArray(requests) || requests.length === 0)
-      throw new MeshError('INVALID_ARGUMENT', 'expected {"requests": [{"inputs": […], "outputs": […]}]} with one request at least')
-    return requests.map((request: unknown, index) => {
-      const { inputs, outputs, tolerance } = (request ?? {}) as Record<string, unknown>
-      const at = `requests[${index}]`
-      const limit = tolerance === undefined ? defaultTolerance : asNumber(tolerance)
-      if (limit === undefined || !(limit >= 0)) throw new MeshError('INVALID_ARGUMENT', `${at}.tolerance: expected a number, 0 or more`)
-      return { inputs: readTensors(inputs, `${at}.inputs`), outputs: readTensors(outputs, `${at}.outputs`), tolerance: limit }
-    })
+    return readGoldenRequests(json)
   } catch (thrown) {
     throw refused(`${path}: ${MeshError.from(thrown).message}`, thrown)
   }

@@ -62,17 +62,17 @@ describe('golden requests', () => {
     [
       'no data',
       { requests: [{ inputs: [{ name: 'features', datatype: 'FP32', shape: [1, 3] }], outputs: [] }] },
-      /inputs\[0\]\.data: expected a list/,
+      /requests\[0\]: tensor "features" has no "data"/,
     ],
     [
       'too few elements',
       { requests: [{ inputs: [{ name: 'features', datatype: 'FP32', shape: [1, 3], data: [1] }], outputs: [] }] },
-      /expected 3 elements, not 1/,
+      /requests\[0\]: tensor "features": .* needs 3 elements, got 1/,
     ],
     [
       'no datatype',
       { requests: [{ inputs: [{ name: 'features', datatype: 'float', shape: [1, 3], data: row }], outputs: [] }] },
-      /inputs\[0\]\.datatype/,
+      /requests\[0\]: tensor "features": unknown datatype "float"/,
     ],
     [
       'an input of another shape',
@@ -89,8 +89,13 @@ describe('golden requests', () => {
       { requests: [{ ...request(0), outputs: [{ name: 'label', datatype: 'FP32', shape: [1], data: [0.5] }] }] },
       /no output "label"/,
     ],
-    ['a tolerance below 0', { requests: [request(0.5, { tolerance: -1 })] }, /requests\[0\]\.tolerance/],
-    ['NaN for a number', { requests: [request('NaN')] }, /is 0\.\d+, expected NaN/],
+    [
+      'a number that the datatype cannot have',
+      { requests: [{ ...request(0), outputs: [{ name: 'score', datatype: 'INT8', shape: [1, 1], data: [300] }] }] },
+      /requests\[0\]: tensor "score": 300 is out of the range of INT8/,
+    ],
+    ['a tolerance below 0', { requests: [request(0.5, { tolerance: -1 })] }, /requests\[0\]: tolerance: expected a number/],
+    ['NaN for a number', JSON.stringify({ requests: [request('NaN')] }).replace('"NaN"', 'NaN'), /is 0\.\d+, expected NaN/],
   ])('with %s refuse the version and say so', async (_what, content, message) => {
     await bed.write('a', 1)
     await golden('a', 1, content)

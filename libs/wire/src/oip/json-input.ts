@@ -19,9 +19,20 @@ const mostDimensions = 32
 const space = 0x20
 const openBracket = 0x5b
 
-/** Reads one of a request's `inputs`, its members in any order. @param index its place, for messages @param json what the cursor reads @throws MeshError INVALID_ARGUMENT naming the tensor */
-export function readInput(cursor: JsonCursor, index: number, json: Uint8Array): UnreadInput {
-  const place = `inputs[${index}]`
+/** Reads a list of tensors, as a request's `inputs`. @param place of the list, for messages @param json what the cursor reads @throws MeshError INVALID_ARGUMENT naming the tensor */
+export function readInputs(cursor: JsonCursor, place: string, json: Uint8Array): readonly UnreadInput[] {
+  if (!cursor.atList()) throw invalid(place, `"${place}" is ${cursor.describe()}: expected a list of tensors`)
+  const inputs: UnreadInput[] = []
+  for (let more = cursor.enterList(); more; more = cursor.nextElement()) {
+    const input = readInput(cursor, `${place}[${inputs.length}]`, json)
+    if (inputs.some(({ name }) => name === input.name)) throw invalid(input.name, `tensor "${input.name}" is given twice`)
+    inputs.push(input)
+  }
+  return inputs
+}
+
+/** Its members may be in any order. */
+function readInput(cursor: JsonCursor, place: string, json: Uint8Array): UnreadInput {
   if (!cursor.atObject()) throw invalid(place, `${place} is ${cursor.describe()}: expected a tensor as an object`)
   let name: string | undefined
   let type: string | undefined
@@ -61,7 +72,7 @@ function skipped(cursor: JsonCursor): number {
   return at
 }
 
-function readText(cursor: JsonCursor, where: string): string {
+export function readText(cursor: JsonCursor, where: string): string {
   if (!cursor.atString()) throw invalid(where, `"${where}" is ${cursor.describe()}: expected a string`)
   return cursor.string()
 }
@@ -95,10 +106,7 @@ function binaryBytes(name: string, parameters: ReadonlyMap<string, ParameterValu
   if (parameters?.has('shared_memory_region') === true)
     throw invalid(name, `tensor "${name}" is in shared memory, which this server does not support: send its data in the request`)
   const size = parameters?.get('binary_data_size')
-  if (size === undefined) {
-    if (!hasData) throw invalid(name, `tensor "${name}" has no data: expected "data", or the parameter "binary_data_size"`)
-    return undefined
-  }
+  if (size === undefined) return undefined
   if (hasData) throw invalid(name, `tensor "${name}" has both "data" and "binary_data_size": expected one of them`)
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0)
     throw invalid(
@@ -110,8 +118,6 @@ function binaryBytes(name: string, parameters: ReadonlyMap<string, ParameterValu
 
 /** Reads data as a flat list of all elements, or as lists within lists, one level for each dimension. */
 function readData(cursor: JsonCursor, name: string, datatype: Datatype, shape: readonly number[], json: Uint8Array): Tensor {
-  if (datatype === 'FP16' || datatype === 'BF16')
-    throw invalid(name, `tensor "${name}": ${datatype} cannot be sent as JSON: send it as binary data ("binary_data_size")`)
   const count = elementCount(shape)
   if (!cursor.atList()) throw invalid(name, `tensor "${name}": its data is ${cursor.describe()}: expected a list of ${count} elements`)
   // No more than the text could hold: what a shape claims costs nothing.

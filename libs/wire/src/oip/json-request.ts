@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { MeshError, type Tensor } from '@spillway/core'
 import { JsonCursor } from '../json/json-cursor.ts'
 import { type ParameterValue, readParameters } from './json-parameters.ts'
-import { readInput, type UnreadInput } from './json-input.ts'
+import { readInputs, readText, type UnreadInput } from './json-input.ts'
 import { takeBinary } from './binary-tail.ts'
 
 /** One of the outputs that a request asks for. */
@@ -31,12 +31,12 @@ export function readInferRequest(json: Uint8Array, binary: Uint8Array): JsonInfe
   const cursor = jsonCursor(json)
   let id = ''
   let parameters: ReadonlyMap<string, ParameterValue> = none
-  let inputs: UnreadInput[] | undefined
+  let inputs: readonly UnreadInput[] | undefined
   let outputs: readonly RequestedOutput[] = []
   if (!cursor.atObject()) throw invalid('', `the request is ${cursor.describe()}: expected an object with "inputs"`)
   for (let more = cursor.enterObject(); more; more = cursor.nextMember()) {
     const name = cursor.key()
-    if (name === 'inputs') inputs = readInputs(cursor, json)
+    if (name === 'inputs') inputs = readInputs(cursor, 'inputs', json)
     else if (name === 'id') id = readText(cursor, 'id')
     else if (name === 'parameters') parameters = readParameters(cursor, 'the request')
     else if (name === 'outputs') outputs = readOutputs(cursor)
@@ -54,17 +54,6 @@ export function jsonCursor(json: Uint8Array): JsonCursor {
 }
 
 const none: ReadonlyMap<string, ParameterValue> = new Map()
-
-function readInputs(cursor: JsonCursor, json: Uint8Array): UnreadInput[] {
-  if (!cursor.atList()) throw invalid('inputs', `"inputs" is ${cursor.describe()}: expected a list of tensors`)
-  const inputs: UnreadInput[] = []
-  for (let more = cursor.enterList(); more; more = cursor.nextElement()) {
-    const input = readInput(cursor, inputs.length, json)
-    if (inputs.some(({ name }) => name === input.name)) throw invalid(input.name, `tensor "${input.name}" is given twice`)
-    inputs.push(input)
-  }
-  return inputs
-}
 
 function readOutputs(cursor: JsonCursor): RequestedOutput[] {
   if (!cursor.atList()) throw invalid('outputs', `"outputs" is ${cursor.describe()}: expected a list of objects with "name"`)
@@ -84,11 +73,6 @@ function readOutputs(cursor: JsonCursor): RequestedOutput[] {
     outputs.push({ name, parameters })
   }
   return outputs
-}
-
-function readText(cursor: JsonCursor, where: string): string {
-  if (!cursor.atString()) throw invalid(where, `"${where}" is ${cursor.describe()}: expected a string`)
-  return cursor.string()
 }
 
 function invalid(field: string, message: string): MeshError {
