@@ -30,8 +30,8 @@ interface PartitionMarks {
   next: bigint
 }
 
-/** A letter may be as large as a record can be: what is read at a time stays small. */
-const maxSliceRecords = 100
+/** A letter may be as large as a record can be: few are read at a time. */
+export const maxLettersAtOnce = 100
 
 /**
  * What became of letters, as the redrive topic says it: its first record for a letter settles it, and every other for the same letter counts for nothing.
@@ -69,8 +69,8 @@ export class LetterMarks {
       this.partitions.set(partition, marks)
     }
     if (marks.next >= end) return
-    const range = { from: new Map([[partition, marks.next]]), until: new Map([[partition, end]]) }
-    for await (const { records, offsets } of this.bus.subscribe({ topic: this.topic, ...range, maxSliceRecords, signal })) {
+    const range = { topic: this.topic, from: new Map([[partition, marks.next]]), until: new Map([[partition, end]]) }
+    for await (const { records, offsets } of this.bus.subscribe({ ...range, maxSliceRecords: maxLettersAtOnce, signal })) {
       for (let row = 0; row < records.count; row++) {
         const settlement = settlementOf(records.headers?.[row])
         if (settlement !== undefined && this.outcome(partition, settlement.letter) === undefined)

@@ -12,7 +12,7 @@ import type {
 import { maxSettledAtOnce } from './dead-letter-desk.ts'
 import { entryOf, type LetterRecord, passedHeaders } from './dead-letter-entry.ts'
 import { letterHeaders, settlementHeaders } from './dead-letter-headers.ts'
-import { LetterMarks } from './dead-letter-marks.ts'
+import { LetterMarks, maxLettersAtOnce } from './dead-letter-marks.ts'
 import { frameRow } from './dead-letter-row.ts'
 import type { Graph } from './graph.ts'
 import type { Pipeline } from './pipeline.ts'
@@ -29,12 +29,17 @@ interface Place {
   readonly offset: bigint
 }
 
+/** Of a partition of the dead-letter topic; `end` exclusive. */
+interface LetterRange {
+  readonly partition: number
+  readonly earliest: bigint
+  readonly end: bigint
+}
+
 interface FoundLetter extends LetterRecord, Place {
   readonly timeMs: number
 }
 
-/** A letter may be as large as a record can be: what is read at a time stays small. */
-const maxSliceRecords = 100
 /** Letters less far apart than this are read at one go. */
 const joinedGap = 1000n
 /** Letters that a page looks at, at most: what it answers comes in bounded time. */
@@ -63,10 +68,10 @@ export class DeadLetters implements DeadLetterDesk {
     await this.readMarks(signal)
     const letters: DeadLetter[] = []
     let scanned = 0
-    for (const { partition, earliest, end } of await this.ranges()) {
-      if (partition < start.partition) continue
-      const from = partition === start.partition && start.offset > earliest ? start.offset : earliest
-      for await (const letter of this.read(partition, from, end, signal)) {
+    for (const range of await this.ranges()) {
+      if (range.partition < start.partition) continue
+      const isFirst = range.partition === start.partition && start.offset > range.earliest
+      for await (const letter of this.read(isFirst ? { ...range, earliest: start.offset } : range, signal)) {
         if (letters.length === page.limit || scanned++ === maxScanned) return { letters, next: positionOf(letter) }
         const summary = this.summary(letter)
         if (matches(summary, filter)) letters.push(summary)
@@ -78,7 +83,8 @@ export class DeadLetters implements DeadLetterDesk {
   async show(position: string, signal: AbortSignal): Promise<DeadLetterDetail> {
     await this.readMarks(signal)
     const place = placeOf(position)
-    const letter = (await this.findAll(place.partition, [place.offset], signal)).get(place.offset)
+    const asked = { partition: place.partition, offsets: [place.offset] }
+    const letter = (await this.findAll(asked, await this.ranges(), signal)).get(place.offset)
     if (letter === undefined) throw noLetter(place)
     const row = frameRow(letter.headers[letterHeaders.frame])
     return {
@@ -107,13 +113,11 @@ export class DeadLetters implements DeadLetterDesk {
     const { bus, pipeline } = this.options
     const left: { position: string; reason: string }[] = []
     let settled = 0
+    const ranges = await this.ranges()
     for (const [partition, wanted] of Map.groupBy(places, (place) => place.partition)) {
       const records: Records[] = []
-      const found = await this.findAll(
-        partition,
-        wanted.map(({ offset }) => offset),
-        signal,
-      )
+      const offsets = wanted.map(({ offset }) => offset)
+      const found = await this.findAll({ partition, offsets }, ranges, signal)
       for (const place of wanted) {
         try {
           const outcome = this.marks.outcome(partition, place.offset)
@@ -203,33 +207,37 @@ export class DeadLetters implements DeadLetterDesk {
     for (const { partition, end } of await bus.topics.offsets(pipeline.redriveTopic)) await this.marks.readOn(partition, end, signal)
   }
 
-  /** Of the dead-letter topic; none where the pipeline has never run. */
-  private async ranges(): Promise<readonly { readonly partition: number; readonly earliest: bigint; readonly end: bigint }[]> {
+  /** None where the pipeline has never run. */
+  private async ranges(): Promise<readonly LetterRange[]> {
     const { bus, pipeline } = this.options
     const topic = pipeline.deadLetterTopic
     return (await bus.topics.describe(topic)) === undefined ? [] : bus.topics.offsets(topic)
   }
 
   /** Those of a partition's letters that there are, by offset. Letters that lie together are read together. */
-  private async findAll(partition: number, offsets: readonly bigint[], signal: AbortSignal): Promise<ReadonlyMap<bigint, FoundLetter>> {
+  private async findAll(
+    { partition, offsets }: { readonly partition: number; readonly offsets: readonly bigint[] },
+    ranges: readonly LetterRange[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<bigint, FoundLetter>> {
     const found = new Map<bigint, FoundLetter>()
-    const wanted = new Set(offsets)
+    const range = ranges.find((each) => each.partition === partition)
+    if (range === undefined) return found
+    const wanted = new Set(offsets.filter((offset) => offset >= range.earliest && offset < range.end))
     const sorted = [...wanted].sort((a, b) => Number(a - b))
     for (let first = 0, last = 0; first < sorted.length; first = ++last) {
       while (last + 1 < sorted.length && sorted[last + 1]! - sorted[last]! < joinedGap) last++
-      for await (const letter of this.read(partition, sorted[first]!, sorted[last]! + 1n, signal))
+      for await (const letter of this.read({ ...range, earliest: sorted[first]!, end: sorted[last]! + 1n }, signal))
         if (wanted.has(letter.offset)) found.set(letter.offset, letter)
     }
     return found
   }
 
-  private async *read(partition: number, from: bigint, until: bigint, signal: AbortSignal): AsyncGenerator<FoundLetter> {
+  private async *read({ partition, earliest, end }: LetterRange, signal: AbortSignal): AsyncGenerator<FoundLetter> {
+    if (earliest >= end) return
     const { bus, pipeline } = this.options
-    const topic = pipeline.deadLetterTopic
-    const range = (await this.ranges()).find((each) => each.partition === partition)
-    if (range === undefined || from >= range.end || until <= range.earliest || from >= until) return
-    const asked = { from: new Map([[partition, from]]), until: new Map([[partition, until < range.end ? until : range.end]]) }
-    for await (const slice of bus.subscribe({ topic, ...asked, maxSliceRecords, signal })) yield* lettersOf(slice)
+    const asked = { topic: pipeline.deadLetterTopic, from: new Map([[partition, earliest]]), until: new Map([[partition, end]]) }
+    for await (const slice of bus.subscribe({ ...asked, maxSliceRecords: maxLettersAtOnce, signal })) yield* lettersOf(slice)
     signal.throwIfAborted()
   }
 }
