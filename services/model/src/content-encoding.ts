@@ -1,6 +1,5 @@
 import { promisify } from 'node:util'
 import { deflate as deflateCallback, gunzip, gzip as gzipCallback, inflate } from 'node:zlib'
-import type { FastifyReply, FastifyRequest } from 'fastify'
 import { HttpError } from './http-errors.ts'
 
 const gzip = promisify<Uint8Array, { level: number }, Buffer>(gzipCallback)
@@ -30,19 +29,17 @@ export function decodeBody(body: Buffer, encoding: string, maxBytes: number, don
   })
 }
 
-/** Sends a body, compressed where the caller takes that and it is worth it. */
-export async function sendBody(request: FastifyRequest, reply: FastifyReply, body: string | Uint8Array): Promise<void> {
-  const accepted = request.headers['accept-encoding']
-  if (accepted === undefined || body.length < smallestCompressed) return void reply.send(body)
-  const encoding = acceptedEncoding(accepted)
-  if (encoding === undefined) return void reply.send(body)
-  const bytes = typeof body === 'string' ? Buffer.from(body) : body
-  const compressed = await (encoding === 'gzip' ? gzip : deflate)(bytes, { level })
-  reply.header('content-encoding', encoding).header('vary', 'accept-encoding').send(compressed)
+/** Of a body that `acceptedEncoding` says so of. */
+export function compress(body: Uint8Array, encoding: 'gzip' | 'deflate'): Promise<Buffer> {
+  return (encoding === 'gzip' ? gzip : deflate)(body, { level })
 }
 
-/** Of gzip and deflate the one of larger weight (RFC 9110, 12.5.3), gzip where they are equal; undefined where neither is wanted. */
-function acceptedEncoding(header: string): 'gzip' | 'deflate' | undefined {
+/**
+ * How an answer of so many bytes is to be compressed: of gzip and deflate the one of larger weight (RFC 9110, 12.5.3), gzip where they are equal; undefined
+ * where neither is wanted, or it is not worth it.
+ */
+export function acceptedEncoding(header: string, bytes: number): 'gzip' | 'deflate' | undefined {
+  if (bytes < smallestCompressed) return undefined
   const weights = new Map<string, number>()
   for (const part of header.toLowerCase().split(',')) {
     const [name = '', ...parameters] = part.split(';')

@@ -1,13 +1,17 @@
 import { MeshError } from '@spillway/core'
-import { type OperationsOptions, operationsRoutes } from '@spillway/telemetry'
+import { type OperationsOptions, operationsRoutes, putInFront } from '@spillway/telemetry'
 import { fastify, type FastifyInstance } from 'fastify'
 import type { Socket } from 'node:net'
+import { callFront } from './call-front.ts'
 import { decodeBody } from './content-encoding.ts'
 import { errorHandler } from './http-errors.ts'
+import type { ModelCalls } from './model-call.ts'
 
 export interface HttpAppOptions extends OperationsOptions {
   /** Most bytes of a request's body, as it comes and when it is decompressed. */
   readonly maxBodyBytes: number
+  /** Answered before the app sees them, where they come in their usual form. */
+  readonly calls: readonly ModelCalls[]
 }
 
 const longestName = 512
@@ -24,7 +28,7 @@ const requestTimeoutMs = 60_000
  * Paths are matched as they are written, but for the first segment (`/V1/…`), which is lower-cased.
  */
 export function createHttpApp(options: HttpAppOptions): FastifyInstance {
-  const { telemetry, maxBodyBytes } = options
+  const { telemetry, maxBodyBytes, calls } = options
   const onError = errorHandler(telemetry.logger)
   const app = fastify({
     logger: false,
@@ -47,6 +51,10 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
     else decodeBody(body as Buffer, encoding, maxBodyBytes, done)
   })
   operationsRoutes(app, options)
+  const front = callFront({ calls, logger: telemetry.logger, maxBodyBytes })
+  let closing = false
+  app.addHook('preClose', async () => void (closing = true))
+  putInFront(app.server, (...request) => !closing && front(...request))
   return app
 }
 

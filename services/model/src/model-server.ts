@@ -4,8 +4,8 @@ import { defaultIdentity, inferenceService, type Models, type ServerIdentity } f
 import { HttpListener, type Telemetry } from '@spillway/telemetry'
 import { adminRoutes } from './admin-routes.ts'
 import { createHttpApp } from './http-app.ts'
-import { oipRoutes } from './oip-routes.ts'
-import { tensorflowRoutes } from './tensorflow-routes.ts'
+import { oipCalls, oipRoutes } from './oip-routes.ts'
+import { tensorflowCalls, tensorflowRoutes } from './tensorflow-routes.ts'
 
 /** As Triton's default for HTTP. */
 const defaultMaxRequestBytes = 64 * 1024 * 1024
@@ -45,7 +45,8 @@ export class ModelServer implements Component {
     const { models, host, grpcHost = host, grpcPort, telemetry } = options
     const { identity = defaultIdentity, maxRequestBytes = defaultMaxRequestBytes, drainTimeoutMs = defaultDrainTimeoutMs } = options
     this.#options = options
-    const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes })
+    const calls = [oipCalls(models), tensorflowCalls(models)]
+    const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes, calls })
     oipRoutes(app, models, identity, telemetry.logger)
     adminRoutes(app, models, telemetry.logger)
     tensorflowRoutes(app, models)

@@ -1,11 +1,9 @@
 import { MeshError, type Tensor } from '@spillway/core'
 import { inferExchange, type InferExchange, type Models, rawInput, useModel } from '@spillway/serving'
 import { type JsonOutput, type ParameterValue, readInferRequest, writeInferResponse } from '@spillway/wire'
-import type { FastifyReply, FastifyRequest } from 'fastify'
-import { CallerSignals } from './caller-signal.ts'
-import { sendBody } from './content-encoding.ts'
 import { HttpError } from './http-errors.ts'
-import type { Handler, ModelPath } from './oip-route.ts'
+import type { Answer, ModelCall } from './model-call.ts'
+import type { ModelPath } from './oip-route.ts'
 
 /** Reading JSON holds up everything else: what is larger has to come as binary data. */
 const mostJsonBytes = 16 * 1024 * 1024
@@ -13,30 +11,25 @@ const mostJsonBytes = 16 * 1024 * 1024
 /** The binary tensor data extension's: how much of the body is JSON. */
 const lengthHeader = 'inference-header-content-length'
 
-const empty = Buffer.alloc(0)
-
 interface Decoded extends InferExchange {
   readonly id: string
   /** Whether outputs are binary that say nothing of their own. */
   readonly binaryOutputs: boolean
 }
 
-/** `POST …/infer`. */
-export function inferHandler(models: Models): Handler {
-  const signals = new CallerSignals()
-  return async (request: FastifyRequest, reply: FastifyReply) => {
-    const { model, version = '' } = request.params as ModelPath
-    const body = (request.body as Buffer | undefined) ?? empty
-    const header = request.headers[lengthHeader]
-    const decoded =
-      header === '0' ? await decodeRaw(models, model, version, body) : decodeJson(model, version, body, headerBytes(header, body))
-    const answer = await inferExchange(models, decoded, { deadlineMs: Infinity, signal: signals.of(request.raw.socket) })
-    const written = writeInferResponse({ id: decoded.id, model, version: answer.version, outputs: outputsOf(decoded, answer.outputs) })
-    if (written.headerBytes === undefined) reply.header('content-type', 'application/json')
-    else reply.header('content-type', 'application/octet-stream').header(lengthHeader, String(written.headerBytes))
-    if (request.headers['accept-encoding'] !== undefined) return sendBody(request, reply, written.bytes)
-    return reply.send(written.bytes)
-  }
+/** `POST …/infer`. @throws MeshError why it is refused */
+export async function answerInfer(
+  models: Models,
+  { model, version = '' }: ModelPath,
+  { headers, body, signal }: ModelCall,
+): Promise<Answer> {
+  const header = headers[lengthHeader]
+  const decoded =
+    header === '0' ? await decodeRaw(models, model, version, body) : decodeJson(model, version, body, headerBytes(header, body))
+  const answer = await inferExchange(models, decoded, { deadlineMs: Infinity, signal })
+  const written = writeInferResponse({ id: decoded.id, model, version: answer.version, outputs: outputsOf(decoded, answer.outputs) })
+  if (written.headerBytes === undefined) return { headers: ['content-type', 'application/json'], body: written.bytes }
+  return { headers: ['content-type', 'application/octet-stream', lengthHeader, String(written.headerBytes)], body: written.bytes }
 }
 
 function headerBytes(header: string | string[] | undefined, body: Buffer): number {

@@ -13,13 +13,28 @@ import {
 } from '@spillway/serving'
 import type { Telemetry } from '@spillway/telemetry'
 import type { FastifyInstance, HTTPMethods } from 'fastify'
+import { AppCalls } from './app-call.ts'
 import { errorHandler, HttpError } from './http-errors.ts'
-import { inferHandler } from './oip-infer.ts'
+import type { ModelCalls } from './model-call.ts'
+import { answerInfer } from './oip-infer.ts'
 import { repositoryRoutes } from './oip-repository.ts'
 import type { AddRoute, ModelPath } from './oip-route.ts'
 
 /** As Triton answers: a request whose time in the queue was over, and one that found it full, may come again. */
 const statuses: Partial<Readonly<Record<Code, number>>> = { RESOURCE_EXHAUSTED: 503, DEADLINE_EXCEEDED: 503 }
+
+const inferPath = /^\/v2\/models\/([^/]+)(?:\/versions\/([^/]+))?\/infer$/
+
+/** Its inference requests. */
+export function oipCalls(models: Models): ModelCalls {
+  return {
+    statuses,
+    find: (path) => {
+      const [, model, version = ''] = inferPath.exec(path) ?? []
+      return model === undefined ? undefined : (call) => answerInfer(models, { model, version }, call)
+    },
+  }
+}
 
 /** The Open Inference Protocol v2 over HTTP, below `/v2`, with Triton's extensions; what is not served of them is 501. */
 export function oipRoutes(app: FastifyInstance, models: Models, identity: ServerIdentity, logger: Telemetry['logger']): void {
@@ -57,7 +72,7 @@ function serverRoutes(add: AddRoute, models: Models, identity: ServerIdentity): 
 
 function modelRoutes(add: AddRoute, models: Models): void {
   add('GET', '/v2/models/stats', (_request, reply) => reply.send(statisticsJson(statisticsOf(models, '', ''))))
-  const infer = inferHandler(models)
+  const calls = new AppCalls()
   for (const path of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
     add('GET', path, async (request, reply) => {
       const { model, version = '' } = request.params as ModelPath
@@ -75,7 +90,9 @@ function modelRoutes(add: AddRoute, models: Models): void {
       const { model, version = '' } = request.params as ModelPath
       return reply.send(statisticsJson(statisticsOf(models, model, version)))
     })
-    add('POST', `${path}/infer`, infer)
+    add('POST', `${path}/infer`, (request, reply) =>
+      calls.answer(request, reply, (call) => answerInfer(models, request.params as ModelPath, call)),
+    )
   }
 }
 

@@ -1,14 +1,13 @@
 import { MeshError } from '@spillway/core'
 import type { ModelHandle, Models, VersionChoice } from '@spillway/serving'
 import { decodeExamples, decodePredict, encodeClassification, encodePrediction, encodeRegression } from '@spillway/wire'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { CallerSignals } from './caller-signal.ts'
-import { sendBody } from './content-encoding.ts'
+import type { FastifyInstance } from 'fastify'
+import { AppCalls } from './app-call.ts'
+import type { Answer, ModelCall, ModelCalls } from './model-call.ts'
 import { parsePredictionPath, parseStatusPath, type PredictionPath, type PredictionVerb, type StatusPath } from './tensorflow-path.ts'
 import { metadataText, pretty, statusText, unknownLabel } from './tensorflow-status.ts'
 
 const json = 'application/json'
-const noBody = new Uint8Array(0)
 
 /** Requests of one key go to one version where traffic is split: the API's bodies have no place for it, nor its answers for the version. */
 const keyHeader = 'spillway-key'
@@ -20,18 +19,32 @@ const versionHeader = 'spillway-model-version'
  * 400 `Malformed request`, as every refusal `{"error": "…"}`.
  */
 export function tensorflowRoutes(app: FastifyInstance, models: Models): void {
-  const signals = new CallerSignals()
+  const calls = new AppCalls()
   app.all('/v1/*', async (request, reply) => {
     const path = request.originalUrl.split('?', 1)[0]!
     if (request.method === 'POST') {
       const asked = parsePredictionPath(path)
-      if (asked !== undefined) return predict(models, asked, request, reply, signals.of(request.raw.socket))
+      if (asked !== undefined) return calls.answer(request, reply, (call) => answerPrediction(models, asked, call))
     }
     const asked = request.method === 'GET' ? parseStatusPath(path) : undefined
     if (asked === undefined) throw new MeshError('INVALID_ARGUMENT', `Malformed request: ${request.method} ${path}`)
     const text = await described(models, asked)
     return reply.type(json).send(text)
   })
+}
+
+/** A version beyond 64 bits, which is refused. */
+const longNumber = /\d{19}/
+
+/** Its predictions, classifications and regressions. */
+export function tensorflowCalls(models: Models): ModelCalls {
+  return {
+    statuses: {},
+    find: (path) => {
+      const asked = longNumber.test(path) ? undefined : parsePredictionPath(path)
+      return asked && ((call) => answerPrediction(models, asked, call))
+    },
+  }
 }
 
 async function described(models: Models, { model, choice = {}, metadata }: StatusPath): Promise<string> {
@@ -45,40 +58,31 @@ async function described(models: Models, { model, choice = {}, metadata }: Statu
   }
 }
 
-async function predict(
-  models: Models,
-  { model, choice, verb }: PredictionPath,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  signal: AbortSignal,
-): Promise<FastifyReply> {
-  const key = request.headers[keyHeader]
+/** `POST …:predict|classify|regress`. @throws MeshError why it is refused */
+async function answerPrediction(models: Models, { model, choice, verb }: PredictionPath, call: ModelCall): Promise<Answer> {
+  const key = call.headers[keyHeader]
   const found = acquired(models, model, typeof key === 'string' ? { ...choice, key } : choice)
   const handle = found instanceof Promise ? await found : found
-  let answer: Uint8Array
   try {
-    answer = await answers[verb](handle, (request.body as Uint8Array | undefined) ?? noBody, signal)
+    const body = await runs[verb](handle, call)
+    return { headers: ['content-type', json, versionHeader, handle.version], body }
   } finally {
     handle.release()
   }
-  reply.header('content-type', json).header(versionHeader, handle.version)
-  if (request.headers['accept-encoding'] === undefined) return reply.send(answer)
-  await sendBody(request, reply, answer)
-  return reply
 }
 
-type Answer = (handle: ModelHandle, body: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>
+type Run = (handle: ModelHandle, call: ModelCall) => Promise<Uint8Array>
 
-const answers: Readonly<Record<PredictionVerb, Answer>> = {
-  predict: async (handle, body, signal) => {
+const runs: Readonly<Record<PredictionVerb, Run>> = {
+  predict: async (handle, { body, signal }) => {
     const { layout, inputs, rowCount } = decodePredict(body, handle.signature)
     return encodePrediction(await handle.infer(inputs, rowCount, { deadlineMs: Infinity, signal }), layout)
   },
-  classify: async (handle, body, signal) => {
+  classify: async (handle, { body, signal }) => {
     const { inputs, rowCount } = decodeExamples(body, handle.signature)
     return encodeClassification(await handle.infer(inputs, rowCount, { deadlineMs: Infinity, signal }), handle.classLabels)
   },
-  regress: async (handle, body, signal) => {
+  regress: async (handle, { body, signal }) => {
     const { inputs, rowCount } = decodeExamples(body, handle.signature)
     return encodeRegression(await handle.infer(inputs, rowCount, { deadlineMs: Infinity, signal }))
   },
