@@ -24,7 +24,7 @@ import { layoutText, type LocalVersion, type SourceModel, type SourceVersion } f
 export type SignatureExpectation = (signature: ModelSignature) => void
 
 /** `parameters` of a config that asks of a new version that callers of the served one can go on with it, by this key. */
-export const sameSignatureParameter = 'same_signature'
+const sameSignatureParameter = 'same_signature'
 
 export interface LoaderOptions {
   readonly defaults: ModelDefaults
