@@ -1,4 +1,4 @@
-import { type MeshError, type Tensor, tensor } from '@spillway/core'
+import { type Tensor, tensor } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import { Registry } from 'prom-client'
 import { describe, expect, test, vi } from 'vitest'
@@ -11,6 +11,7 @@ import {
   ServableStatistics,
   type Tensors,
 } from '../src/mod.ts'
+import { refusal } from './refusal.ts'
 
 const never = new AbortController().signal
 const anyTime = { deadlineMs: Infinity, signal: never }
@@ -69,12 +70,6 @@ function make(
   const statistics = new ServableStatistics('m', '1')
   return { backend, batcher: new DynamicBatcher(backend, statistics, options), statistics }
 }
-
-const refusal = (promise: Promise<unknown>): Promise<MeshError> =>
-  promise.then(
-    () => expect.unreachable('it should have been refused'),
-    (error: unknown) => error as MeshError,
-  )
 
 /** Resolves when the (gated) backend has begun a run. */
 function begun(backend: EchoBackend, runs = 1): Promise<void> {

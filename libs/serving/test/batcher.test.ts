@@ -2,6 +2,7 @@ import { type Clock, MeshError, sliceTensor, type Tensor, tensor } from '@spillw
 import { Registry } from 'prom-client'
 import { describe, expect, test, vi } from 'vitest'
 import { type Backend, DynamicBatcher, ModelMetrics, type Tensors } from '../src/mod.ts'
+import { refusal } from './refusal.ts'
 
 const never = new AbortController().signal
 const anyTime = { deadlineMs: Infinity, signal: never }
@@ -58,12 +59,6 @@ function rows(...values: number[]): Tensors {
 }
 
 const answer = (outputs: Tensors): number[] => [...(outputs.get('y')!.data as Float32Array)]
-
-const refusal = (promise: Promise<unknown>): Promise<MeshError> =>
-  promise.then(
-    () => expect.unreachable('it should have been refused'),
-    (error: unknown) => error as MeshError,
-  )
 
 describe('requests that arrive together or during a run', () => {
   test('go into one run, each with its own answer', async () => {

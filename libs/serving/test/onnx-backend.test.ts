@@ -19,6 +19,7 @@ import { OnnxBackend, type OnnxBackendOptions } from '../src/mod.ts'
 import { ortStrings } from '../src/backends/ort-strings.ts'
 import { runsInline } from '../src/backends/placement.ts'
 import { logistic, logisticModel, mlpModel, onnxModel } from './onnx-builder.ts'
+import { refusal } from './refusal.ts'
 
 const signal = new AbortController().signal
 const heavy = mlpModel([8, 512, 512, 1])
@@ -47,12 +48,6 @@ async function start(name: string, model: Uint8Array, options: Partial<OnnxBacke
   open.push(backend)
   return backend
 }
-
-const refusal = (promise: Promise<unknown>): Promise<MeshError> =>
-  promise.then(
-    () => expect.unreachable('it should have been refused'),
-    (error: unknown) => error as MeshError,
-  )
 
 function features(rows: number, width: number): Tensor {
   return tensor(

@@ -8,6 +8,7 @@ import { inference, toRawTensors } from '@spillway/wire'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { inferenceService, LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '../src/mod.ts'
 import { logistic, logisticModel, mlpModel, onnxModel, writeModel } from './onnx-builder.ts'
+import { refusal } from './refusal.ts'
 
 const signal = new AbortController().signal
 const weights = [0.5, -1, 2]
@@ -58,12 +59,6 @@ async function serve(models: readonly string[]): Promise<GrpcChannel> {
   open.push(channel)
   return channel
 }
-
-const refusal = (promise: Promise<unknown>): Promise<MeshError> =>
-  promise.then(
-    () => expect.unreachable('it should have been refused'),
-    (error: unknown) => error as MeshError,
-  )
 
 const matrix = (rows: readonly (readonly number[])[]): Tensor =>
   tensor('FP32', [rows.length, rows[0]!.length], Float32Array.from(rows.flat()))

@@ -1,6 +1,7 @@
-import { allocate, bytesColumn, type Datatype, elementBytes, type FixedDatatype, MeshError, type Tensor } from '@spillway/core'
+import { bytesColumn, type Datatype, type FixedDatatype, MeshError, type Tensor } from '@spillway/core'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { tensorArbitrary } from '../../core/test/arbitraries.ts'
 import { readInferRequest, readObject, writeInferResponse } from '../src/mod.ts'
 
 const nothing = new Uint8Array(0)
@@ -19,15 +20,7 @@ function anyTensor(datatype: Datatype): fc.Arbitrary<Tensor> {
         .array(fc.string({ unit: 'binary' }), { minLength: count, maxLength: count })
         .map((values) => ({ datatype, shape, data: bytesColumn(values.map((value) => Buffer.from(value.toWellFormed()))) }))
     })
-  return shapes.chain((shape) => {
-    const count = shape.reduce((product, size) => product * size, 1)
-    const bytes = count * elementBytes(datatype)
-    return fc.uint8Array({ minLength: bytes, maxLength: bytes }).map((bits) => {
-      const data = allocate(datatype, count)
-      new Uint8Array(data.buffer).set(datatype === 'BOOL' ? bits.map((bit) => bit & 1) : bits)
-      return { datatype, shape, data }
-    })
-  })
+  return shapes.chain((shape) => tensorArbitrary(datatype, shape))
 }
 
 function nested(values: readonly string[], shape: readonly number[]): string {

@@ -4,7 +4,8 @@ import { createTelemetry } from '@spillway/telemetry'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { parseModelList } from '../../src/config/parse-model-list.ts'
 import { CombinedSource, DirectorySource, ModelListSource } from '../../src/mod.ts'
-import { eventually, refusal, states, TestBed, versionOf } from '../lifecycle/served-models.ts'
+import { refusal } from '../refusal.ts'
+import { eventually, states, TestBed, versionOf } from '../lifecycle/served-models.ts'
 
 describe("TensorFlow Serving's list of models", () => {
   it('is read', () => {

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { DirectorySource, type SourceModel } from '../../src/mod.ts'
-import { eventually, refusal } from './served-models.ts'
+import { refusal } from '../refusal.ts'
+import { eventually } from './served-models.ts'
 
 let folder: string
 beforeEach(async () => {

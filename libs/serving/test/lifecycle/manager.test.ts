@@ -2,7 +2,8 @@ import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { logistic, logisticModel, mlpModel, writeModel } from '../onnx-builder.ts'
-import { ask, eventually, features, refusal, signal, states, TestBed, versionOf, weights } from './served-models.ts'
+import { refusal } from '../refusal.ts'
+import { ask, eventually, features, signal, states, TestBed, versionOf, weights } from './served-models.ts'
 
 let bed: TestBed
 beforeEach(async () => {

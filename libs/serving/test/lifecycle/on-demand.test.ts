@@ -4,7 +4,8 @@ import type { Clock } from '@spillway/core'
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ModelManager } from '../../src/mod.ts'
 import { logisticModel, mlpModel, writeModel } from '../onnx-builder.ts'
-import { ask, eventually, refusal, states, TestBed, versionOf, weights } from './served-models.ts'
+import { refusal } from '../refusal.ts'
+import { ask, eventually, states, TestBed, versionOf, weights } from './served-models.ts'
 
 let bed: TestBed
 /** 34 MB of weights: what a load adds to the process is mostly this. */

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Component, type MeshError, type Tensor, tensor } from '@spillway/core'
+import { type Component, type Tensor, tensor } from '@spillway/core'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { expect } from 'vitest'
 import { ModelManager, type ModelManagerOptions, type Models, type Tensors, type VersionChoice } from '../../src/mod.ts'
@@ -87,14 +87,4 @@ export async function versionOf(models: Models, model: string, choice: VersionCh
 /** `version:STATE`, newest first. */
 export const states = (models: Models, model: string): string[] => models.statuses(model).map(({ version, state }) => `${version}:${state}`)
 
-/** Which versions calls without a version go to. */
 export const eventually = <T>(read: () => T | Promise<T>): ReturnType<typeof expect.poll<T>> => expect.poll(read, { interval: 10 })
-
-export const refusal = async (attempt: () => unknown): Promise<MeshError> => {
-  try {
-    await attempt()
-  } catch (error) {
-    return error as MeshError
-  }
-  return expect.unreachable('it should have been refused')
-}

@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'v
 import { inferenceService, LocalModelClient, type ModelManager, OipModelClient, type Tensors } from '../../src/mod.ts'
 import { EvenFractions, shadowStep } from '../../src/traffic/split.ts'
 import { logistic, logisticModel, mlpModel, onnxModel, writeModel } from '../onnx-builder.ts'
-import { eventually, refusal, signal, states, TestBed, versionOf, weights } from './served-models.ts'
+import { refusal } from '../refusal.ts'
+import { eventually, signal, states, TestBed, versionOf, weights } from './served-models.ts'
 
 let bed: TestBed
 let manager: ModelManager

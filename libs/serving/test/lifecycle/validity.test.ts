@@ -4,7 +4,8 @@ import { MeshError } from '@spillway/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { ModelManager, SignatureExpectation } from '../../src/mod.ts'
 import { logistic, logisticModel, mlpModel, onnxModel, writeModel } from '../onnx-builder.ts'
-import { ask, eventually, refusal, states, TestBed, versionOf, weights } from './served-models.ts'
+import { refusal } from '../refusal.ts'
+import { ask, eventually, states, TestBed, versionOf, weights } from './served-models.ts'
 
 let bed: TestBed
 beforeEach(async () => {

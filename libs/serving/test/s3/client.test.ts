@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { S3Client, type S3Object } from '../../src/mod.ts'
-import { refusal, signal } from '../lifecycle/served-models.ts'
+import { refusal } from '../refusal.ts'
+import { signal } from '../lifecycle/served-models.ts'
 
 const content = Buffer.alloc(100_000, 'model')
 const md5 = createHash('md5').update(content).digest('hex')
