@@ -83,19 +83,24 @@ export class NativeKafka {
     await writeFile(join(folder, 'log4j2.properties'), loggingConfiguration)
     await writeFile(join(folder, 'server.properties'), serverProperties(port, controllerPort, folder, proxied))
     const broker = new NativeKafka(jars, folder, port, proxiedPorts)
-    const formatting = await broker.#java('256m', [
-      'kafka.tools.StorageTool',
-      'format',
-      '-t',
-      'c3BpbGx3YXktdGVzdC1icg',
-      '-c',
-      join(folder, 'server.properties'),
-    ])
-    // The supervisor waits for us: with its input closed it would kill the formatting half way, so the data folder tells.
-    await broker.#until(async () => (await readFile(join(folder, 'data', 'meta.properties'), 'utf8')).includes('cluster.id'), 20_000)
-    await formatting.kill()
-    await broker.#launch()
+    try {
+      await broker.#format()
+      await broker.#launch()
+    } catch (error) {
+      // Nobody else could end it, and its supervisor's pipe would keep us alive.
+      await broker.stop()
+      throw error
+    }
     return broker
+  }
+
+  async #format(): Promise<void> {
+    const properties = join(this.#folder, 'server.properties')
+    this.#process = await this.#java('256m', ['kafka.tools.StorageTool', 'format', '-t', 'c3BpbGx3YXktdGVzdC1icg', '-c', properties])
+    // The supervisor waits for us: with its input closed it would kill the formatting half way, so the data folder tells.
+    const formatted = join(this.#folder, 'data', 'meta.properties')
+    await this.#until(async () => (await readFile(formatted, 'utf8')).includes('cluster.id'), 60_000)
+    await this.kill()
   }
 
   async #java(heap: string, args: readonly string[]): Promise<Supervised> {

@@ -24,7 +24,13 @@ export class NativeNats {
     const folder = await mkdtemp(join(tmpdir(), 'spillway-nats-'))
     const [port] = (await freePorts(1)) as unknown as [number]
     const server = new NativeNats(binary, folder, port)
-    await server.#launch()
+    try {
+      await server.#launch()
+    } catch (error) {
+      // Nobody else could end it, and its supervisor's pipe would keep us alive.
+      await server.stop()
+      throw error
+    }
     return server
   }
 

@@ -29,7 +29,13 @@ export class NativeRedis {
     const folder = await mkdtemp(join(tmpdir(), 'spillway-redis-'))
     const [port] = (await freePorts(1)) as unknown as [number]
     const server = new NativeRedis(binary, folder, port, appendFsync)
-    await server.#launch()
+    try {
+      await server.#launch()
+    } catch (error) {
+      // Nobody else could end it, and its supervisor's pipe would keep us alive.
+      await server.stop()
+      throw error
+    }
     return server
   }
 

@@ -14,6 +14,8 @@ import { freePorts } from '../brokers/ports.ts'
 import { type Links, metricsLag, type NewRecord, type System, transactionIdOf } from './system.ts'
 
 const partitions = 8
+/** A client that has still to publish waits for a broker that is gone for two minutes more. */
+const longestPartingMs = 5000
 /** How many of each there are; `preprocessing` shares its histories in Redis. */
 const startOrder = [
   'model-1',
@@ -236,9 +238,12 @@ export class DistributedSystem implements System {
 
   async close(): Promise<void> {
     await Promise.all([...this.instances.values()].map((instance) => instance.end('SIGKILL')))
-    await this.#bus.drain()
-    await Promise.all([...this.links.values()].map((proxy) => proxy.close()))
-    await Promise.all([this.#broker.stop(), this.#redis.stop()])
-    rmSync(this.#folder, { recursive: true, force: true })
+    try {
+      await Promise.race([this.#bus.drain(), wait(longestPartingMs, undefined, { ref: false })])
+    } finally {
+      await Promise.all([...this.links.values()].map((proxy) => proxy.close()))
+      await Promise.all([this.#broker.stop(), this.#redis.stop()])
+      rmSync(this.#folder, { recursive: true, force: true })
+    }
   }
 }

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import { openSystem } from './open-system.ts'
 import { describeFault, planFaults } from './plan.ts'
 import { runChaos } from './run.ts'
-import type { BusName, Links } from './system.ts'
+import type { BusName, Links, System } from './system.ts'
 import { isKept, verdict } from './verdict.ts'
 
 const usage = `usage: npm run chaos [-- --bus kafka|embedded|nats] [--links topic|grpc] [--faults N | --minutes N] [--seed S] [--rate R] [--logs FOLDER]
@@ -92,21 +92,26 @@ async function chaos(bus: BusName, { faults, minutes, links, seed, rate, calmMs,
       sample: 20_000,
       say,
     })
-    if (logs !== undefined) {
-      mkdirSync(logs, { recursive: true })
-      for (const { name, log } of system.instances.values()) writeFileSync(join(logs, `${bus}-${name}.log`), log)
-    }
     say(verdict(outcome))
     return isKept(outcome)
   } finally {
     process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
+    if (logs !== undefined) writeLogs(logs, bus, system)
     await system.close()
   }
 }
 
+/** What the processes printed: of a run that was broken off too. */
+function writeLogs(folder: string, bus: BusName, system: System): void {
+  mkdirSync(folder, { recursive: true })
+  for (const { name, log } of system.instances.values()) writeFileSync(join(folder, `${bus}-${name}.log`), log)
+}
+
+let code = 2
 try {
-  process.exitCode = await main()
+  code = await main()
 } catch (thrown) {
   process.stderr.write(`${thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)}\n`)
-  process.exitCode = 2
 }
+// All is closed, but for a client that could not take leave of its broker.
+process.exit(code)

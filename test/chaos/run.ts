@@ -30,31 +30,26 @@ const longestDrainMs = 180_000
 /** Lags are read once a second: nothing left to do for longer than that is the end. */
 const restMs = 2500
 
-/** Traffic, faults by the seed's plan, and what the checker says when all has come to rest. Leaves the system's processes ended. */
+/**
+ * Traffic, faults by the seed's plan, and what the checker says when all has come to rest. Leaves the system's processes ended.
+ * @throws where the run cannot go on; nobody publishes or reads any more then, and the system is to be closed
+ */
 export async function runChaos(system: System, options: RunOptions): Promise<Outcome> {
-  const { say, calmMs } = options
   const startedMs = performance.now()
   const traffic = new Traffic(system, options.ratePerS)
   const sightings = new Sightings(traffic, system.partitions)
   const watching = new AbortController()
   const watch = system.watch((id) => sightings.saw(id), watching.signal)
   const stuck: string[] = []
-  const beginning = sightings.fromNow()
-  traffic.start()
-  await within(beginning.done, longestRecoveryMs, 'the first predictions of every partition', stuck)
-  const calmFromMs = performance.now()
-  await wait(calmMs)
-  const faultsFromMs = performance.now()
-  const faults = stuck.length > 0 ? [] : await sufferFaults(system, traffic, sightings, { ...options, startedMs, stuck })
-  const faultsUntilMs = performance.now()
-  await wait(calmMs)
-  await traffic.stop()
-  say(`stopped publishing: waiting for ${await system.lag()} records to be processed`)
-  await rest(system, stuck)
+  let phases: Phases
+  try {
+    phases = await play(system, traffic, sightings, { ...options, startedMs, stuck })
+  } finally {
+    traffic.abandon()
+    watching.abort()
+    await watch
+  }
   const instances = [...system.instances.values()]
-  await Promise.all(instances.map((instance) => instance.end('SIGTERM')))
-  watching.abort()
-  await watch
   const latencies = (fromMs: number, untilMs: number): number[] =>
     Array.from(sightings.seenMs, ([id, seenMs]) => ({ seenMs, publishedMs: traffic.publishedMs.get(id) ?? NaN }))
       .filter(({ publishedMs }) => publishedMs >= fromMs && publishedMs < untilMs)
@@ -63,11 +58,11 @@ export async function runChaos(system: System, options: RunOptions): Promise<Out
     name: options.name,
     seed: options.seed,
     report: await checked(system, traffic, options.sample),
-    faults,
+    faults: phases.faults,
     latency: {
-      before: latency(latencies(calmFromMs, faultsFromMs)),
-      during: latency(latencies(faultsFromMs, faultsUntilMs)),
-      after: latency(latencies(faultsUntilMs, Infinity)),
+      before: latency(latencies(phases.calmFromMs, phases.faultsFromMs)),
+      during: latency(latencies(phases.faultsFromMs, phases.faultsUntilMs)),
+      after: latency(latencies(phases.faultsUntilMs, Infinity)),
     },
     poison: traffic.poison.size,
     publishRetries: traffic.retries,
@@ -77,6 +72,38 @@ export async function runChaos(system: System, options: RunOptions): Promise<Out
     badDrains: instances.flatMap(({ badDrains }) => badDrains),
     drainsMs: instances.flatMap(({ drainsMs }) => drainsMs),
   }
+}
+
+/** ms as `performance.now` has it. */
+interface Phases {
+  readonly calmFromMs: number
+  readonly faultsFromMs: number
+  readonly faultsUntilMs: number
+  readonly faults: readonly Suffered[]
+}
+
+/** From the first event until nothing is left to do and the processes have ended. */
+async function play(
+  system: System,
+  traffic: Traffic,
+  sightings: Sightings,
+  options: RunOptions & { readonly startedMs: number; readonly stuck: string[] },
+): Promise<Phases> {
+  const { say, calmMs, stuck } = options
+  const beginning = sightings.fromNow()
+  traffic.start()
+  await within(beginning.done, longestRecoveryMs, 'the first predictions of every partition', stuck)
+  const calmFromMs = performance.now()
+  await wait(calmMs)
+  const faultsFromMs = performance.now()
+  const faults = stuck.length > 0 ? [] : await sufferFaults(system, traffic, sightings, options)
+  const faultsUntilMs = performance.now()
+  await wait(calmMs)
+  await within(traffic.stop(), longestDrainMs, 'the last publishes to be acknowledged', stuck)
+  say(`stopped publishing: waiting for ${await system.lag()} records to be processed`)
+  await rest(system, stuck)
+  await Promise.all(Array.from(system.instances.values(), (instance) => instance.end('SIGTERM')))
+  return { calmFromMs, faultsFromMs, faultsUntilMs, faults }
 }
 
 async function sufferFaults(
@@ -130,13 +157,17 @@ async function rest(system: System, stuck: string[]): Promise<void> {
 
 async function within(done: Promise<unknown>, timeoutMs: number, what: string, stuck: string[]): Promise<void> {
   const timer = Promise.withResolvers<void>()
-  let isDone = false
   const timeout = setTimeout(() => {
-    if (!isDone) stuck.push(`gave up after ${timeoutMs / 1000} s waiting for ${what}`)
+    stuck.push(`gave up after ${timeoutMs / 1000} s waiting for ${what}`)
     timer.resolve()
   }, timeoutMs)
-  await Promise.race([done.then(() => (isDone = true)), timer.promise])
-  clearTimeout(timeout)
+  // Traffic keeps the process alive meanwhile; after a run that was broken off nothing is to wait for this.
+  timeout.unref()
+  try {
+    await Promise.race([done, timer.promise])
+  } finally {
+    clearTimeout(timeout)
+  }
 }
 
 async function checked(system: System, traffic: Traffic, sample: number): Promise<Outcome['report']> {

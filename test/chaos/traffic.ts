@@ -26,6 +26,7 @@ export class Traffic {
   readonly #system: System
   readonly #ratePerS: number
   readonly #stop = new AbortController()
+  readonly #abandoned = new AbortController()
   #running: Promise<void> | undefined
 
   /** @param ratePerS transactions; their labels come on top */
@@ -42,6 +43,12 @@ export class Traffic {
   async stop(): Promise<void> {
     this.#stop.abort()
     await this.#running
+  }
+
+  /** Ends without an acknowledgement of what was begun: of a run that ended before its time. Idempotent. */
+  abandon(): void {
+    this.#stop.abort()
+    this.#abandoned.abort()
   }
 
   /** Publishes records among the good ones that no service can read. */
@@ -86,9 +93,9 @@ export class Traffic {
       for (const [index, { partition }] of places.entries()) this.partitionOf.set(events[index]!.transaction.transactionId, partition)
   }
 
-  /** Again until it is acknowledged: a record may then lie there twice, and be answered twice. */
+  /** Again until it is acknowledged: a record may then lie there twice, and be answered twice. @returns where they lie; nothing where that was given up */
   async #publish(topic: 'transactions' | 'labels', records: readonly NewRecord[]): Promise<readonly Acknowledged[]> {
-    for (;;) {
+    while (!this.#abandoned.signal.aborted) {
       try {
         const places = await this.#system.publish(topic, records)
         this.acknowledged.push(...places)
@@ -99,6 +106,7 @@ export class Traffic {
         await wait(100)
       }
     }
+    return []
   }
 }
 

@@ -9,18 +9,20 @@ import type { CheckedRecord } from './record.ts'
 export async function readKafka(brokers: readonly string[], topic: string, timeoutMs = 60_000): Promise<CheckedRecord[]> {
   const kafka = new Kafka({ clientId: 'checker', brokers: [...brokers], logLevel: logLevel.NOTHING })
   const admin = kafka.admin()
-  await admin.connect()
-  const exists = (await admin.listTopics()).includes(topic)
-  const offsets = exists ? await admin.fetchTopicOffsets(topic) : []
-  // It commits nothing, so the broker forgets it once it is left.
-  const groupId = `checker-${randomUUID()}`
-  // What the group has still to reach: the last offset of each partition, be it a record or a transaction's marker.
-  const open = new Map(
-    offsets.filter(({ low, high }) => BigInt(low) < BigInt(high)).map(({ partition, high }) => [partition, BigInt(high) - 1n]),
-  )
-  const records = open.size === 0 ? [] : await consume(kafka, groupId, topic, open, timeoutMs)
-  await admin.disconnect()
-  return records
+  try {
+    await admin.connect()
+    const exists = (await admin.listTopics()).includes(topic)
+    const offsets = exists ? await admin.fetchTopicOffsets(topic) : []
+    // It commits nothing, so the broker forgets it once it is left.
+    const groupId = `checker-${randomUUID()}`
+    // What the group has still to reach: the last offset of each partition, be it a record or a transaction's marker.
+    const open = new Map(
+      offsets.filter(({ low, high }) => BigInt(low) < BigInt(high)).map(({ partition, high }) => [partition, BigInt(high) - 1n]),
+    )
+    return open.size === 0 ? [] : await consume(kafka, groupId, topic, open, timeoutMs)
+  } finally {
+    await admin.disconnect()
+  }
 }
 
 async function consume(
@@ -33,44 +35,40 @@ async function consume(
   const consumer = kafka.consumer({ groupId, readUncommitted: false, maxWaitTimeInMs: 100 })
   const records: CheckedRecord[] = []
   const ends = new Map(open)
-  const done = new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(
-      () =>
-        reject(new Error(`topic ${topic}: partitions ${[...open.keys()].join(', ')} were not read to their end within ${timeoutMs} ms`)),
-      timeoutMs,
-    )
-    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
-      const end = open.get(payload.partition)
-      if (end !== undefined && BigInt(payload.lastOffset) >= end) open.delete(payload.partition)
-      if (open.size > 0) return
-      clearTimeout(timer)
-      resolve()
-    })
+  const done = Promise.withResolvers<void>()
+  consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+    const end = open.get(payload.partition)
+    if (end !== undefined && BigInt(payload.lastOffset) >= end) open.delete(payload.partition)
+    if (open.size === 0) done.resolve()
   })
-  await consumer.connect()
-  await consumer.subscribe({ topic, fromBeginning: true })
-  await consumer.run({
-    autoCommit: false,
-    eachBatch: ({ batch }) => {
-      const end = ends.get(batch.partition) ?? -1n
-      for (const { offset, key, value, headers } of batch.messages) {
-        if (BigInt(offset) > end) break
-        const texts = Object.entries(headers ?? {}).map(([name, held]) => [name, String(Array.isArray(held) ? held.at(-1) : held)])
-        records.push({
-          partition: batch.partition,
-          offset: Number(offset),
-          key: key?.toString() ?? '',
-          value: value?.toString() ?? '',
-          headers: Object.fromEntries(texts) as Record<string, string>,
-        })
-      }
-      return Promise.resolve()
-    },
-  })
+  const timer = setTimeout(done.resolve, timeoutMs)
   try {
-    await done
+    await consumer.connect()
+    await consumer.subscribe({ topic, fromBeginning: true })
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: ({ batch }) => {
+        const end = ends.get(batch.partition) ?? -1n
+        for (const { offset, key, value, headers } of batch.messages) {
+          if (BigInt(offset) > end) break
+          const texts = Object.entries(headers ?? {}).map(([name, held]) => [name, String(Array.isArray(held) ? held.at(-1) : held)])
+          records.push({
+            partition: batch.partition,
+            offset: Number(offset),
+            key: key?.toString() ?? '',
+            value: value?.toString() ?? '',
+            headers: Object.fromEntries(texts) as Record<string, string>,
+          })
+        }
+        return Promise.resolve()
+      },
+    })
+    await done.promise
   } finally {
+    clearTimeout(timer)
     await consumer.disconnect()
   }
+  if (open.size > 0)
+    throw new Error(`topic ${topic}: partitions ${[...open.keys()].join(', ')} were not read to their end within ${timeoutMs} ms`)
   return records
 }
