@@ -1,5 +1,7 @@
-import { checkNote } from './note.ts'
+import { MeshError } from '@spillway/core'
 import type { Attempt } from './port.ts'
+
+const maxNoteLength = 1000
 
 /** The note that lies with a partition's position: the word of the owner before, until this one has committed; then this one's own. */
 export class PositionNote {
@@ -20,7 +22,7 @@ export class PositionNote {
   /** A position has been committed, with this note or none. */
   committed(note: string | undefined): void {
     this.#note = note
-    this.#isOwn = false
+    this.#isOwn = note !== undefined
   }
 
   /** The first thing has been done since the partition was taken over. */
@@ -28,7 +30,7 @@ export class PositionNote {
     this.#takenOver = false
   }
 
-  /** @param keep commits a note with the position as it is */
+  /** @param keep commits a note with the position as it is, and says so by `committed` */
   attempt(keep: (note: string) => Promise<void>, maxRecordBytes: Attempt['maxRecordBytes']): Attempt {
     return {
       takenOver: this.#takenOver,
@@ -37,8 +39,15 @@ export class PositionNote {
       keepNote: async (note) => {
         checkNote(note)
         await keep(note)
-        this.#isOwn = true
       },
     }
   }
+}
+
+/** @throws MeshError INVALID_ARGUMENT for a note that is too long or of several lines */
+function checkNote(note: string): void {
+  if (note.length > maxNoteLength || note.includes('\n'))
+    throw new MeshError('INVALID_ARGUMENT', `a note has one line of at most ${maxNoteLength} characters, this one ${note.length}`, {
+      field: 'note',
+    })
 }

@@ -90,6 +90,14 @@ describe('a partition’s loop', () => {
     ])
   })
 
+  test('waits no longer than 2 s between attempts where a store is away, up to 10 s for what else fails', async () => {
+    const { loop, events } = loopOf()
+    loop.halt()
+    await loop.backOff(new MeshError('UNAVAILABLE', 'the store is away', { isOutage: true }), 20, false)
+    await loop.backOff(new MeshError('UNAVAILABLE', 'a model is away'), 20, false)
+    expect(events).toMatchObject([{ delayMs: 2000 }, { delayMs: 10_000 }])
+  })
+
   test('says once that a position rests on something else, and when that has changed', async () => {
     const { loop, events } = loopOf()
     const refused = [loop.refused({ offset: 7n, stamp: 'theirs' }), loop.refused({ offset: 7n, stamp: 'theirs' })]
