@@ -3,6 +3,7 @@ import { bytesColumn, MeshError } from '@spillway/core'
 import type { PredictResult } from '@spillway/mesh'
 import type { Admission, Place } from '@spillway/rpc'
 import { AdmissionLimit } from './admission-limit.ts'
+import { Allowance } from './allowance.ts'
 import type { Catalog } from './catalog.ts'
 
 export interface CallLimits {
@@ -35,6 +36,7 @@ export interface NewEvent {
 export type Refusal = 'calls' | 'rows' | 'bytes'
 
 const noKey = new Uint8Array(0)
+const unit = { rows: 'events', bytes: 'bytes' }
 /** What is kept of a caller's time for the way back, so that a degraded answer still arrives in time: a tenth, at most this. */
 const longestReserveMs = 100
 
@@ -48,10 +50,11 @@ export class Calls implements Admission {
   readonly #limits: CallLimits
   readonly #refused: (reason: Refusal) => void
   readonly #limit: AdmissionLimit
+  readonly #rows: Allowance
+  readonly #bytes: Allowance
+  /** By itself: a caller that hangs up leaves its events on their way to the bus, and gives its place back. */
+  readonly #publishedBytes: Allowance
   #inFlight = 0
-  #rowsInFlight = 0
-  #bytesInFlight = 0
-  #bytesPublishing = 0
 
   /** @param refused is told of each call that there was no room for */
   constructor(catalog: Catalog, bus: Bus, limits: CallLimits, refused: (reason: Refusal) => void) {
@@ -60,6 +63,9 @@ export class Calls implements Admission {
     this.#bus = bus
     this.#limits = limits
     this.#limit = new AdmissionLimit(limits.maxCallsInFlight)
+    this.#rows = new Allowance(limits.maxRowsInFlight)
+    this.#bytes = new Allowance(limits.maxBytesInFlight)
+    this.#publishedBytes = new Allowance(limits.maxBytesInFlight)
   }
 
   get inFlight(): number {
@@ -72,17 +78,17 @@ export class Calls implements Admission {
   }
 
   get rowsInFlight(): number {
-    return this.#rowsInFlight
+    return this.#rows.used
   }
 
   get bytesInFlight(): number {
-    return this.#bytesInFlight
+    return this.#bytes.used
   }
 
   /** Whether a call with a request of so many bytes would find no room; then it counts as refused. */
   refuses(bytes: number): boolean {
     if (this.#inFlight >= this.#limit.value) this.#refused('calls')
-    else if (!this.#hasRoom(bytes)) this.#refused('bytes')
+    else if (!this.#bytes.fits(bytes)) this.#refused('bytes')
     else return false
     return true
   }
@@ -105,28 +111,19 @@ export class Calls implements Admission {
     let heldBytes = 0
     return {
       reserve: (bytes) => {
-        const room = held && this.#takeBytes(bytes)
+        if (!held) return false
+        const room = this.#bytes.take(bytes)
         if (room) heldBytes += bytes
+        else this.#refused('bytes')
         return room
       },
       release: () => {
         if (held) this.#inFlight -= calls
-        this.#bytesInFlight -= heldBytes
+        this.#bytes.give(heldBytes)
         heldBytes = 0
         held = false
       },
     }
-  }
-
-  #takeBytes(bytes: number): boolean {
-    const room = this.#hasRoom(bytes)
-    if (room) this.#bytesInFlight += bytes
-    else this.#refused('bytes')
-    return room
-  }
-
-  #hasRoom(bytes: number): boolean {
-    return this.#bytesInFlight === 0 || this.#bytesInFlight + bytes <= this.#limits.maxBytesInFlight
   }
 
   /** @throws MeshError NOT_FOUND, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, CANCELLED, or what the pipeline throws for the whole call. */
@@ -140,7 +137,7 @@ export class Calls implements Admission {
     const deadlineMs = nowMs + leftMs - Math.min(longestReserveMs, leftMs / 10)
     const run = (): Promise<readonly PredictResult[]> =>
       withinDeadline(input.signal, leftMs, (signal) => pipeline.predict(events, { ...input, signal, deadlineMs }))
-    return this.#limited(events.length, () => (leftMs < leastTimeMs ? run() : this.#watched(run, nowMs, deadlineMs)))
+    return this.#within(this.#rows, events.length, 'rows', () => (leftMs < leastTimeMs ? run() : this.#watched(run, nowMs, deadlineMs)))
   }
 
   /** Learns from whether the call is answered by then how many there may be. */
@@ -169,8 +166,8 @@ export class Calls implements Admission {
     if (events.length === 0) return []
     const keys = events.map((event) => reader.keyOf(topic, event.value) ?? event.key ?? noKey)
     const values = bytesColumn(events.map((event) => event.value))
-    return this.#limited(events.length, () =>
-      this.#publishing(values.bytes.length, () =>
+    return this.#within(this.#rows, events.length, 'rows', () =>
+      this.#within(this.#publishedBytes, values.bytes.length, 'bytes', () =>
         this.#bus.publish(topic, {
           count: events.length,
           ...(keys.some((key) => key.length > 0) ? { keys: bytesColumn(keys) } : {}),
@@ -181,20 +178,6 @@ export class Calls implements Admission {
     )
   }
 
-  /** Bounds what is on its way to the bus by itself: a caller that hangs up leaves its events there, and gives its place back. */
-  async #publishing<T>(bytes: number, run: () => Promise<T>): Promise<T> {
-    if (this.#bytesPublishing > 0 && this.#bytesPublishing + bytes > this.#limits.maxBytesInFlight) {
-      this.#refused('bytes')
-      throw new MeshError('RESOURCE_EXHAUSTED', `${this.#bytesPublishing} bytes are being published already: send fewer, or later`)
-    }
-    this.#bytesPublishing += bytes
-    try {
-      return await run()
-    } finally {
-      this.#bytesPublishing -= bytes
-    }
-  }
-
   #assertCount(count: number): void {
     const { maxEventsPerCall } = this.#limits
     if (count > maxEventsPerCall)
@@ -203,16 +186,16 @@ export class Calls implements Admission {
       })
   }
 
-  async #limited<T>(rows: number, run: () => Promise<T>): Promise<T> {
-    if (this.#rowsInFlight > 0 && this.#rowsInFlight + rows > this.#limits.maxRowsInFlight) {
-      this.#refused('rows')
-      throw new MeshError('RESOURCE_EXHAUSTED', `${this.#rowsInFlight} events are in flight already: send fewer, or later`)
+  /** @throws MeshError RESOURCE_EXHAUSTED */
+  async #within<T>(allowance: Allowance, amount: number, what: 'rows' | 'bytes', run: () => Promise<T>): Promise<T> {
+    if (!allowance.take(amount)) {
+      this.#refused(what)
+      throw new MeshError('RESOURCE_EXHAUSTED', `${allowance.used} ${unit[what]} are in flight already: send fewer, or later`)
     }
-    this.#rowsInFlight += rows
     try {
       return await run()
     } finally {
-      this.#rowsInFlight -= rows
+      allowance.give(amount)
     }
   }
 }
