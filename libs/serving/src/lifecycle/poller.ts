@@ -59,7 +59,7 @@ export class Poller {
     } catch (error) {
       logger.warn({ err: error }, 'the models could not be looked at: what is served stays as it is')
     }
-    this.#schedule(this.#hinted ? hintMs : again ? Math.min(settleMs, pollMs) : pollMs)
+    this.#schedule(this.#hinted ? hintMs : again ? Math.min(Math.max(settleMs, hintMs), pollMs) : pollMs)
   }
 
   async stop(): Promise<void> {
