@@ -6,12 +6,51 @@ import type { ModelConfig } from '../config/model-config.ts'
 import type { ModelConfigParsers } from '../config/parse-model-config.ts'
 import type { LoadOverrides } from '../models.ts'
 import { DirectorySource } from './directory-source.ts'
-import type { SourceModel } from './source.ts'
+import type { SourceModel, SourceVersion } from './source.ts'
 
-/** A model made of a request's files and config, and how to be rid of what it left on disk. */
+/** A model made of a request's files and config. */
 export interface OverriddenModel {
   readonly model: SourceModel
+  /** It is not loaded from any more: its files go with the last version that stands on them. Rejects where they cannot be removed. */
   readonly dispose: () => Promise<void>
+}
+
+/** A folder that stays as long as versions that were loaded from it do, since their workers may be started anew. */
+class RequestFolder {
+  readonly #path: string
+  #uses = 0
+  #disposed = false
+
+  constructor(path: string) {
+    this.#path = path
+  }
+
+  hold(version: SourceVersion): SourceVersion {
+    return {
+      ...version,
+      fetch: async (signal) => {
+        const files = await version.fetch(signal)
+        this.#uses++
+        let released = false
+        const release = async (): Promise<void> => {
+          if (released) return
+          released = true
+          this.#uses--
+          await this.#removeIfUnused()
+        }
+        return { ...files, release }
+      },
+    }
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true
+    await this.#removeIfUnused()
+  }
+
+  async #removeIfUnused(): Promise<void> {
+    if (this.#disposed && this.#uses === 0) await rm(this.#path, { recursive: true, force: true })
+  }
 }
 
 /**
@@ -27,7 +66,7 @@ export async function overriddenModel(
   const own = config === undefined ? undefined : parseConfigJson(config, name)
   if (files.size === 0) return { model: withConfig(await found(), own, config), dispose: () => Promise.resolve() }
   const folder = await mkdtemp(join(tmpdir(), 'spillway-load-'))
-  const dispose = (): Promise<void> => rm(folder, { recursive: true, force: true })
+  const kept = new RequestFolder(folder)
   try {
     for (const [path, content] of files) {
       const target = join(folder, checkedPath(path))
@@ -35,9 +74,11 @@ export async function overriddenModel(
       await writeFile(target, content)
     }
     const source = new DirectorySource({ listed: [{ name, basePath: folder }], settleMs: 0, parseConfig })
-    return { model: withConfig(await source.model(name), own, config), dispose }
+    const model = await source.model(name)
+    const versions = model.versions.map((version) => kept.hold(version))
+    return { model: withConfig({ ...model, versions }, own, config), dispose: () => kept.dispose() }
   } catch (error) {
-    await dispose()
+    await kept.dispose()
     throw error
   }
 }

@@ -4,7 +4,7 @@ import type { ModelConfigParsers } from '../config/parse-model-config.ts'
 import type { LoadOverrides } from '../models.ts'
 import type { ModelTraffic } from '../traffic/model-traffic.ts'
 import { ensemblesOf, loadOrder, stepsOf } from './ensemble-order.ts'
-import { overriddenModel } from './load-overrides.ts'
+import { type OverriddenModel, overriddenModel } from './load-overrides.ts'
 import type { ControlMode, ModelManagerOptions } from './manager-options.ts'
 import type { ModelSet, Seen } from './model-set.ts'
 import type { OnDemand } from './on-demand.ts'
@@ -172,15 +172,17 @@ export class ModelControl {
     const overridden =
       overrides === undefined ? undefined : await overriddenModel(name, overrides, async () => (await found()).model, parsers)
     const seen = overridden === undefined ? await found() : { model: overridden.model, look: set.nextLook() }
-    for (const step of stepsOf(seen.model))
-      if (!above.has(step) && step !== name && !set.get(step)?.wanted) await this.#load(step, undefined, false, new Set([...above, name]))
+    try {
+      for (const step of stepsOf(seen.model))
+        if (!above.has(step) && step !== name && !set.get(step)?.wanted) await this.#load(step, undefined, false, new Set([...above, name]))
+    } catch (error) {
+      await overridden?.dispose()
+      throw error
+    }
     const model = set.make(name)
-    const before = this.#overridden.get(name)
-    const old = [...model.loaded.values()]
-    if (overridden === undefined) this.#overridden.delete(name)
-    else this.#overridden.set(name, overridden.dispose)
     if (asked) this.#asked.add(name)
     const error = await model.turn(async () => {
+      await this.#standOn(name, overridden)
       model.wanted = true
       model.asleep = false
       model.problem = undefined
@@ -188,16 +190,24 @@ export class ModelControl {
       model.see(seen.model, seen.look)
       await model.reconcile(true, this.#isStopped)
       const { error: refused } = model
-      // A model that never was served is none that should be.
-      if (model.loaded.size === 0) model.wanted = false
+      // A model that is not served by its load is none that should be.
+      if (model.loaded.size === 0) {
+        model.wanted = false
+        await this.#standOn(name, undefined)
+      }
       return refused
     })
-    // Files that a version was loaded from stay as long as it does: its workers may be started anew.
-    if (before !== undefined)
-      void Promise.all(old.filter((servable) => ![...model.loaded.values()].includes(servable)).map((servable) => servable.unload())).then(
-        before,
-      )
     if (error !== undefined) throw error
+  }
+
+  /** Of what the model is loaded from now on: a request's files, or the source's where absent. Those of the request before are needed no longer. */
+  async #standOn(name: string, overridden: OverriddenModel | undefined): Promise<void> {
+    const before = this.#overridden.get(name)
+    if (overridden === undefined) this.#overridden.delete(name)
+    else this.#overridden.set(name, overridden.dispose)
+    await before?.().catch((error: unknown) => {
+      this.#parts.logger.warn({ model: name, err: error }, 'the files of a load request could not be removed')
+    })
   }
 
   async unload(model: ServedModel, dependents: boolean): Promise<void> {
@@ -223,12 +233,10 @@ export class ModelControl {
       model.asleep = false
       this.#asked.delete(model.name)
       unloaded = model.unloadAll('asked')
+      await this.#standOn(model.name, undefined)
     })
     await unloaded
     this.#parts.onDemand.forget(model)
-    const dispose = this.#overridden.get(model.name)
-    this.#overridden.delete(model.name)
-    await dispose?.()
   }
 
   /** By an ensemble that is loaded. */

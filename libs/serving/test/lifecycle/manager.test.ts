@@ -1,6 +1,7 @@
-import { rename, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { logistic, logisticModel, mlpModel, writeModel } from '../onnx-builder.ts'
 import { refusal } from '../refusal.ts'
 import { ask, eventually, features, signal, states, TestBed, versionOf, weights } from './served-models.ts'
@@ -168,6 +169,30 @@ describe('models that are loaded when asked for', () => {
     expect(await refusal(() => manager.acquire('a'))).toMatchObject({ code: 'UNAVAILABLE' })
     expect(await refusal(() => manager.load('x'))).toMatchObject({ code: 'NOT_FOUND' })
     expect(await refusal(() => manager.unload('x'))).toMatchObject({ code: 'NOT_FOUND' })
+  })
+
+  test('that came with their requests keep the files of what runs, and leave none behind', async () => {
+    const temporary = await mkdtemp(join(tmpdir(), 'spillway-requests-'))
+    vi.stubEnv('TMPDIR', temporary)
+    onTestFinished(async () => {
+      vi.unstubAllEnvs()
+      await rm(temporary, { recursive: true })
+    })
+    const manager = await bed.started({ mode: 'explicit' })
+    const load = (model: string, content: Uint8Array): Promise<void> => manager.load(model, { files: new Map([['1/model.onnx', content]]) })
+    const kept = (): Promise<string[]> => readdir(temporary)
+    await load('a', logisticModel(weights, 1))
+    const [running] = await kept()
+    expect(await refusal(() => load('a', Buffer.from('garbage')))).toMatchObject({ code: 'FAILED_PRECONDITION' })
+    expect(await versionOf(manager, 'a')).toBe('1')
+    expect(await kept()).toContain(running)
+    await load('a', logisticModel(weights, 2))
+    await eventually(kept).toHaveLength(1)
+    expect(await kept()).not.toContain(running)
+    expect(await refusal(() => load('b', Buffer.from('garbage')))).toMatchObject({ code: 'FAILED_PRECONDITION' })
+    expect(await kept()).toHaveLength(1)
+    await manager.unload('a')
+    expect(await kept()).toEqual([])
   })
 
   test('are all loaded at the start where that is asked for', async () => {
