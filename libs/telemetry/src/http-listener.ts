@@ -1,5 +1,6 @@
 import { MeshError } from '@spillway/core'
 import type { FastifyInstance } from 'fastify'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 
 /** Listens for an app, and closes without waiting for clients that only hold a connection open. */
@@ -17,10 +18,13 @@ export class HttpListener {
       this.#pending.set(socket, 0)
       socket.once('close', () => this.#pending.delete(socket))
     })
-    app.server.on('request', ({ socket }, response) => {
+    const asked = ({ socket }: IncomingMessage, response: ServerResponse): void => {
       this.#pending.set(socket, (this.#pending.get(socket) ?? 0) + 1)
       response.once('close', () => this.#answered(socket))
-    })
+    }
+    app.server.on('request', asked)
+    // A server that has nobody for these makes plain requests of them, and must go on to.
+    if (app.server.listenerCount('checkContinue') > 0) app.server.on('checkContinue', asked)
   }
 
   /** The port listened on, from `start` on. */

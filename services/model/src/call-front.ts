@@ -55,11 +55,16 @@ function plainLength(headers: IncomingHttpHeaders): number {
 
 /** A body that is cut off is never done: nobody waits for its answer. */
 function readBody(request: IncomingMessage, length: number, done: (body: Buffer) => void): void {
-  const parts: Buffer[] = []
-  let missing = length
-  request.on('data', (part: Buffer) => {
-    missing -= part.length
-    if (missing > 0) parts.push(part)
-    else done(parts.length === 0 ? part : Buffer.concat([...parts, part], length))
+  // What came in one packet with the headers is there by then: taking it whole costs a tenth of a small call less than letting it flow.
+  process.nextTick(() => {
+    const first = request.read() as Buffer | null
+    if (first?.length === length) return done(first)
+    const parts = first === null ? [] : [first]
+    let missing = length - (first?.length ?? 0)
+    request.on('data', (part: Buffer) => {
+      parts.push(part)
+      missing -= part.length
+      if (missing === 0) done(Buffer.concat(parts, length))
+    })
   })
 }
