@@ -3,6 +3,7 @@
 // Runs the command under the Node.js that the workspace brings, whichever one started it: TypeScript runs as it is from version 24 on.
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import module from 'node:module'
 import { fileURLToPath } from 'node:url'
 
 // gRPC writes lines of its own to the terminal; what they mean is said in the mesh's errors and log.
@@ -10,6 +11,8 @@ process.env.GRPC_VERBOSITY ??= 'NONE'
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
 if (Number(process.versions.node.split('.')[0]) >= 24) {
+  // What was compiled is kept in the workspace, where it can be written: the next start takes half the time.
+  module.enableCompileCache(fileURLToPath(new URL('../../node_modules/.cache/spillway', import.meta.url)))
   await import(main)
 } else {
   const own = fileURLToPath(new URL('../../node_modules/.bin/node', import.meta.url))

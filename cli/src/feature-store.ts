@@ -2,7 +2,8 @@ import { mkdirSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { EmbeddedHistoryStore, type HistoryStore, RedisHistoryStore } from '@spillway/features'
 import type { Telemetry } from '@spillway/telemetry'
-import type { BusAddress, StoreAddress } from './options.ts'
+import type { BusAddress } from './bus-address.ts'
+import type { StoreAddress } from './options.ts'
 
 export interface FeatureStoreOptions {
   /** Names the keys of its histories, where others are in the same store. */

@@ -12,10 +12,11 @@ import { preprocessingStages } from '@spillway/preprocessing'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
 import { LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
 import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry, type Readiness } from '@spillway/telemetry'
+import type { BusAddress } from './bus-address.ts'
 import { featureStore } from './feature-store.ts'
 import { sampleEvent } from './sample-event.ts'
 import { makeBus } from './make-bus.ts'
-import { type BusAddress, defaultPorts, type ServiceName, type StoreAddress } from './options.ts'
+import { defaultPorts, type ServiceName, type StoreAddress } from './options.ts'
 
 export interface HostOptions {
   readonly pipeline: Pipeline

@@ -1,6 +1,6 @@
 import { type Bus, EmbeddedBus, KafkaBus, NatsBus } from '@spillway/bus'
 import type { Telemetry } from '@spillway/telemetry'
-import type { BusAddress } from './options.ts'
+import type { BusAddress } from './bus-address.ts'
 
 /** The bus of an address, not started. @param clientName what the broker calls this process */
 export function makeBus(address: BusAddress, clientName: string, { logger }: Pick<Telemetry, 'logger'>): Bus {

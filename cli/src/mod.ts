@@ -1,2 +1,3 @@
 export { Host, type HostOptions } from './host.ts'
-export { type BusAddress, defaultPorts, type ServiceName, serviceNames, type StoreAddress } from './options.ts'
+export type { BusAddress } from './bus-address.ts'
+export { defaultPorts, type ServiceName, serviceNames, type StoreAddress } from './options.ts'

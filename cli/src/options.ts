@@ -1,5 +1,4 @@
 import { MeshError } from '@spillway/core'
-import { type NatsAddress, parseKafkaAddress, parseNatsAddress } from '@spillway/bus'
 
 /** Every service of the mesh, as `spillway serve` names them. */
 export const serviceNames = ['gateway', 'preprocessing', 'cascade-router', 'model', 'postprocessing'] as const
@@ -12,21 +11,6 @@ export const defaultPorts: Readonly<Record<ServiceName, { readonly http: number;
   preprocessing: { http: 8100, grpc: 8101 },
   'cascade-router': { http: 8110, grpc: 8111 },
   postprocessing: { http: 8120, grpc: 8121 },
-}
-
-export type BusAddress =
-  | { readonly kind: 'embedded'; readonly path: string }
-  | { readonly kind: 'kafka'; readonly brokers: readonly string[] }
-  | { readonly kind: 'nats'; readonly settings: NatsAddress }
-
-/** `kafka://host:port[,host:port]`, `nats://[user:password@]host:port[,host:port][?duplicate-window=10m&replicas=3]`, `embedded:FILE`. @throws MeshError INVALID_ARGUMENT */
-export function parseBus(text: string): BusAddress {
-  if (text.startsWith('kafka://')) return { kind: 'kafka', brokers: parseKafkaAddress(text) }
-  if (text.startsWith('nats://')) return { kind: 'nats', settings: parseNatsAddress(text) }
-  if (text.startsWith('embedded:')) return { kind: 'embedded', path: text.slice('embedded:'.length) }
-  throw new MeshError('INVALID_ARGUMENT', `--bus ${text}: expected kafka://host:port, nats://host:port or embedded:FILE`, {
-    field: '--bus',
-  })
 }
 
 export type StoreAddress =

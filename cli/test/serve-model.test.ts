@@ -5,11 +5,9 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { type Tensor, tensor } from '@spillway/core'
 import { GrpcChannel } from '@spillway/rpc'
 import { OipModelClient } from '@spillway/serving'
-import { Command as Program } from 'commander'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { logisticModel, writeModel } from '../../libs/serving/test/onnx-builder.ts'
-import { addModelsCommands } from '../src/commands/models.ts'
-import { addRunCommands } from '../src/commands/run.ts'
+import { makeProgram } from '../src/program.ts'
 import { Command, spillway } from './command.ts'
 import { testTelemetry } from './mesh-run.ts'
 
@@ -55,9 +53,8 @@ async function run(args: readonly string[]): Promise<string> {
   const printed: string[] = []
   const log = vi.spyOn(console, 'log').mockImplementation((text: string) => void printed.push(`${text}\n`))
   try {
-    const program = new Program('spillway').exitOverride().configureOutput({ writeErr: () => undefined })
-    addRunCommands(program)
-    addModelsCommands(program)
+    const program = await makeProgram(args)
+    for (const command of [program, ...program.commands]) command.configureOutput({ writeErr: () => undefined })
     await program.parseAsync([...args], { from: 'user' })
     return printed.join('')
   } finally {

@@ -3,7 +3,7 @@ import { MeshError } from '@spillway/core'
 import type { Pipeline, PipelineInput } from '@spillway/mesh'
 import type { Telemetry } from '@spillway/telemetry'
 import { makeBus } from '../make-bus.ts'
-import { type BusAddress, parseBus } from '../options.ts'
+import { type BusAddress, parseBus } from '../bus-address.ts'
 
 /** Where a batch run reads: a bus's topics, or files. */
 export type InputAddress =

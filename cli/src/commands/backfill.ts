@@ -30,10 +30,8 @@ with: after Ctrl-C, a kill or a power cut the same command goes on from the last
 --name and folder, and other output topics or empty ones.`
 
 /** A batch run of a pipeline. */
-export function addBackfillCommand(program: Command): void {
-  const command = program
-    .command('backfill')
-    .description('run a whole pipeline over a topic’s past or over files, at full speed')
+export function defineBackfill(command: Command): void {
+  command
     .option('--out <folder>', 'write predictions, alerts and dead letters to files in it')
     .addOption(
       new Option('--format <format>', 'of predictions and alerts in files').choices(['ndjson', 'parquet', 'csv']).default('ndjson'),

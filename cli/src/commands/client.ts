@@ -3,12 +3,10 @@ import { MeshError, parseDurationMs } from '@spillway/core'
 import type { Command } from 'commander'
 import { parseCount } from '../options.ts'
 
-/** Commands that talk to a running gateway. */
-export function addClientCommands(program: Command): void {
-  const gateway = ['--gateway <url>', 'where the gateway listens', 'http://127.0.0.1:8080'] as const
-  program
-    .command('predict')
-    .description('run one event through a pipeline, synchronously and read-only')
+const gateway = ['--gateway <url>', 'where the gateway listens', 'http://127.0.0.1:8080'] as const
+
+export function definePredict(command: Command): void {
+  command
     .argument('<event>', 'the event as JSON, or @FILE')
     .requiredOption('--pipeline <name>', 'the pipeline')
     .option('--timeout <duration>', 'latest useful answer, as in 50ms')
@@ -19,18 +17,20 @@ export function addClientCommands(program: Command): void {
       const body = `{"event":${await eventText(event)}}`
       console.log(await answer(`${flags.gateway}/v1/pipelines/${encodeURIComponent(flags.pipeline)}:predict`, body, headers))
     })
-  program
-    .command('publish')
-    .description('append an event to a topic; answers when it is durable')
+}
+
+export function definePublish(command: Command): void {
+  command
     .argument('<topic>')
     .argument('<event>', 'the event as JSON, or @FILE')
     .option(...gateway)
     .action(async (topic: string, event: string, flags: { gateway: string }) => {
       console.log(await answer(`${flags.gateway}/v1/topics/${encodeURIComponent(topic)}/events`, await eventText(event), {}))
     })
-  program
-    .command('subscribe')
-    .description('print a topic’s events as they come, one JSON a line')
+}
+
+export function defineSubscribe(command: Command): void {
+  command
     .argument('<topic>')
     .option('--from <position>', 'earliest or latest', 'latest')
     .option('--count <number>', 'stop after this many', parseCount)

@@ -6,7 +6,8 @@ import { loadPipeline } from '@spillway/mesh'
 import { createTelemetry } from '@spillway/telemetry'
 import type { Command } from 'commander'
 import { Host } from '../host.ts'
-import { defaultPorts, parseBus, parseCount, parsePort, serviceNames } from '../options.ts'
+import { parseBus } from '../bus-address.ts'
+import { defaultPorts, parseCount, parsePort, serviceNames } from '../options.ts'
 import { ProcessLog } from '../process-log.ts'
 import { runUntilStopped } from '../run-until-stopped.ts'
 import { showStatus } from '../status-view.ts'
@@ -27,10 +28,8 @@ interface DemoFlags {
 }
 
 /** `npm start`: the fraud example, all services in this process, with simulated card transactions played into it. */
-export function addDemoCommand(program: Command): void {
-  program
-    .command('demo')
-    .description('run the fraud example with simulated card transactions')
+export function defineDemo(command: Command): void {
+  command
     .option('--data <folder>', 'where the bus, the features and the log are kept', './data')
     .option('--bus <address>', 'kafka://host:port, nats://host:port or embedded:FILE (default: embedded:<data>/fraud.db)')
     .option('--rate <number>', 'transactions a second', parseCount, 1000)

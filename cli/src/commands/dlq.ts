@@ -43,8 +43,8 @@ A letter goes on in the segment that failed it, into the stage that failed it, w
 changed since, its event is read again. It keeps its place in history, and its answer says how often it was given back (header spillway-redriven).
 With --at input its event takes the whole way again, from the pipeline's input. Stopped or killed, the same command goes on: no letter is lost, none given back twice.`
 
-export function addDlqCommands(program: Command): void {
-  const dlq = program.command('dlq').description('list, show, redrive and drop dead letters').addHelpText('after', about)
+export function defineDlq(dlq: Command): void {
+  dlq.addHelpText('after', about)
   deskOptions(
     filterOptions(dlq.command('list').description('print dead letters, by partition and in the order in which they were written')),
   )

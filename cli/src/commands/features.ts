@@ -5,8 +5,7 @@ import { addFitCommand } from './features-fit.ts'
 import { addLogCommand } from './features-log.ts'
 
 /** What is done with features outside of the mesh: exports for training, the log of what was served, and how the two compare. */
-export function addFeaturesCommands(program: Command): void {
-  const features = program.command('features').description('feature vectors for training, as served, and compared')
+export function defineFeatures(features: Command): void {
   addFitCommand(features)
   addExportCommand(features)
   addLogCommand(features)

@@ -12,8 +12,7 @@ interface Flags {
 type Traffic = ModelState['traffic']
 
 /** Commands that talk to a running model service. */
-export function addModelsCommands(program: Command): void {
-  const models = program.command('models').description('see and change what a running model service serves')
+export function defineModels(models: Command): void {
   command(models, 'list', 'every model and version').action(async (flags: Flags) => {
     const found = await new ModelServerClient(flags.server).list()
     print(flags, found, () => modelTable(found))

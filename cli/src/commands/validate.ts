@@ -8,17 +8,13 @@ import type { Command } from 'commander'
 import { batchTelemetry } from '../batch/batch-telemetry.ts'
 import { pipelineReport } from '../pipeline-report.ts'
 
-export function addValidateCommand(program: Command): void {
-  program
-    .command('validate')
-    .description('check a pipeline file and show what it makes')
-    .argument('<file>', 'the pipeline file')
-    .action(async (file: string) => {
-      const pipeline = await loadPipeline(file)
-      await checkTables(file, pipeline)
-      const models = await checkModels(file, pipeline)
-      console.log([`${file}: pipeline "${pipeline.name}" is valid`, ...pipelineReport(pipeline), models].join('\n'))
-    })
+export function defineValidate(command: Command): void {
+  command.argument('<file>', 'the pipeline file').action(async (file: string) => {
+    const pipeline = await loadPipeline(file)
+    await checkTables(file, pipeline)
+    const models = await checkModels(file, pipeline)
+    console.log([`${file}: pipeline "${pipeline.name}" is valid`, ...pipelineReport(pipeline), models].join('\n'))
+  })
 }
 
 /** The tables that features look up. @throws MeshError INVALID_ARGUMENT naming the pipeline file, the path in it, and the table's file and line */

@@ -2,7 +2,7 @@ import { MeshError } from '@spillway/core'
 import { compileGraph, type DeadLetterDesk, DeadLetters, loadPipeline } from '@spillway/mesh'
 import { batchTelemetry } from '../batch/batch-telemetry.ts'
 import { makeBus } from '../make-bus.ts'
-import { parseBus } from '../options.ts'
+import { parseBus } from '../bus-address.ts'
 import { GatewayDesk } from './gateway-desk.ts'
 
 export interface DeskFlags {
