@@ -61,7 +61,13 @@ class NativeS3 implements S3Server {
     await mkdir(join(folder, 'data'))
     await writeFile(join(folder, 'logback.xml'), logging)
     await writeFile(join(folder, 's3proxy.conf'), server.#properties())
-    await server.#launch()
+    try {
+      await server.#launch()
+    } catch (error) {
+      // Nobody else could end it, and its supervisor's pipe would keep us alive.
+      await server.stop()
+      throw error
+    }
     return server
   }
 

@@ -110,10 +110,8 @@ export class S3Client {
     })
     if (response.ok) return response
     const xml = await text(this.#body(response, signal))
-    throw refusal(
-      response.status,
-      `${this.#name(key)}: the server answered ${response.status} ${tag(xml, 'Code')} ${tag(xml, 'Message')}`.trim(),
-    )
+    const said = `${response.status} ${tag(xml, 'Code')} ${tag(xml, 'Message')}`.trim()
+    throw refusal(response.status, `${this.#name(key === '' ? (query['prefix'] ?? '') : key)}: the server answered ${said}`)
   }
 
   /** @throws MeshError UNAVAILABLE where it ends too early */
