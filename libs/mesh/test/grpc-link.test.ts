@@ -1,5 +1,6 @@
 import { type Batch, type Component, MeshError, type Runner, type StageContext, takeRows } from '@spillway/core'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
+import { meshV1, toInferRequest } from '@spillway/wire'
 import { afterEach, describe, expect, test } from 'vitest'
 import { rowsOf } from '../../core/test/rows.ts'
 import { GrpcRunner, meshService } from '../src/grpc-link.ts'
@@ -125,5 +126,34 @@ describe('a gRPC link', () => {
     const old = rows(['b'])
     await runner.run({ ...old, meta: { ...old.meta, deadlinesMs: Float64Array.of(1) } }, stream)
     expect(contexts.map(({ mode }) => mode)).toEqual(['request', 'stream'])
+  })
+
+  test('gives the rows of a request the time that its call has left, less the way back: the rows’ own deadline is by another clock', async () => {
+    const seen: number[][] = []
+    const runner: Runner = {
+      run: async ({ meta }) => {
+        seen.push([...meta.deadlinesMs])
+        return { outputs: new Map(), failures: [] }
+      },
+    }
+    const server = new GrpcServer({ port: 0, services: [meshService(() => runner, frame)], telemetry })
+    open.push(server)
+    await server.start()
+    const channel = await channelTo(server.port)
+    const batch = rows(['a', 'b'])
+    const behind = { ...batch, meta: { ...batch.meta, deadlinesMs: Float64Array.of(1000, 2000) } }
+    const { MODE_REQUEST, MODE_STREAM } = meshV1.ProcessRequest_Mode
+    const request = { pipeline: 'test', stage: 'stage', frame: toInferRequest(behind, { ...frame, target: 'stage' }) }
+    const beforeMs = Date.now()
+    const options = { deadlineMs: beforeMs + 60_000 }
+    await channel.unary(meshV1.MeshService.process, { ...request, mode: MODE_REQUEST }, options)
+    const tookMs = Date.now() - beforeMs
+    await channel.unary(meshV1.MeshService.process, { ...request, mode: MODE_STREAM }, options)
+    for (const deadlineMs of seen[0]!) {
+      expect(deadlineMs).toBeGreaterThan(options.deadlineMs - 25)
+      expect(deadlineMs).toBeLessThanOrEqual(options.deadlineMs + tookMs - 19)
+    }
+    expect(seen.map(({ length }) => length)).toEqual([2, 2])
+    expect(seen[1]).toEqual([1000, 2000])
   })
 })
