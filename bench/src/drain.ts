@@ -2,10 +2,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Bus, EmbeddedBus, KafkaBus } from '@spillway/bus'
-import { type Contender, format } from './rounds.ts'
 import { fraudEvents, type FraudTopics, partitions, publishAll, sliceRecords, topicRecords } from './fraud.ts'
 import { figuresOf } from './own-process.ts'
-import { alternate, writeResult } from './rounds.ts'
+import { alternate, type Contender, format, writeResult } from './rounds.ts'
 
 type DrainBus = { readonly kind: 'kafka'; readonly brokers: readonly string[] } | { readonly kind: 'embedded'; readonly path: string }
 

@@ -2,12 +2,6 @@ import { type Bus, type Records, sliceRecords } from '@spillway/bus'
 import { textColumn } from '@spillway/core'
 import type { Day } from './handbook-data.ts'
 
-/** Names of the topics that the events go to. */
-export interface HandbookTopics {
-  readonly transactions: string
-  readonly labels: string
-}
-
 /** Events that no history goes back to any more, put behind all others: each has to become a dead letter. */
 export const tooLateEach = 20
 const tooLateId = 9_000_000_000
