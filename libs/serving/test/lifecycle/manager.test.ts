@@ -180,7 +180,7 @@ describe('models that are loaded when asked for', () => {
     })
     const manager = await bed.started({ mode: 'explicit' })
     const load = (model: string, content: Uint8Array): Promise<void> => manager.load(model, { files: new Map([['1/model.onnx', content]]) })
-    const kept = (): Promise<string[]> => readdir(temporary)
+    const kept = async (): Promise<string[]> => (await readdir(temporary)).filter((name) => name.startsWith('spillway-load-'))
     await load('a', logisticModel(weights, 1))
     const [running] = await kept()
     expect(await refusal(() => load('a', Buffer.from('garbage')))).toMatchObject({ code: 'FAILED_PRECONDITION' })
