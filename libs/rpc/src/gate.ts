@@ -17,6 +17,12 @@ export interface GateOptions {
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
 type DataListener = (chunk: Buffer) => void
 
+/**
+ * What a client may send ahead of the server's reading, on a stream and on a connection. HTTP/2's own 65,535 bytes are few: so much went over a connection in
+ * one round trip, and no more of large requests could wait to be run together.
+ */
+const windowBytes = 2 ** 20
+
 const noRoom = trailersOnly('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
 const noRoomForBytes = trailersOnly('RESOURCE_EXHAUSTED', 'there is no room for a request of this size: try again later, or send less')
 const tooSlow = trailersOnly('DEADLINE_EXCEEDED', 'the request did not arrive in time')
@@ -41,6 +47,8 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
   const [next, ...others] = http2Server.listeners('stream') as StreamListener[]
   if (next === undefined || others.length > 0) throw unknownLayout()
   http2Server.removeListener('stream', next)
+  http2Server.updateSettings({ initialWindowSize: windowBytes })
+  http2Server.on('session', (session) => session.setLocalWindowSize(windowBytes))
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[':path'] ?? ''
     const route = options.routes.get(path)
