@@ -1,12 +1,8 @@
 import { MeshError, type Tensor } from '@spillway/core'
 import { inferExchange, type InferExchange, type Models, rawInput, useModel } from '@spillway/serving'
 import { type JsonOutput, type ParameterValue, readInferRequest, writeInferResponse } from '@spillway/wire'
-import { HttpError } from './http-errors.ts'
 import type { Answer, ModelCall } from './model-call.ts'
 import type { ModelPath } from './oip-route.ts'
-
-/** Reading JSON holds up everything else: what is larger has to come as binary data. */
-const mostJsonBytes = 16 * 1024 * 1024
 
 /** The binary tensor data extension's: how much of the body is JSON. */
 const lengthHeader = 'inference-header-content-length'
@@ -46,11 +42,6 @@ function headerBytes(header: string | string[] | undefined, body: Buffer): numbe
 }
 
 function decodeJson(model: string, version: string, body: Buffer, jsonBytes: number): Decoded {
-  if (jsonBytes > mostJsonBytes)
-    throw new HttpError(
-      413,
-      `the request has ${jsonBytes} bytes of JSON, and ${mostJsonBytes} is the limit: send its tensors as binary data`,
-    )
   const request = readInferRequest(body.subarray(0, jsonBytes), body.subarray(jsonBytes))
   const binaryOutputs = booleanParameter('binary_data_output', request.parameters) ?? false
   return { model, version, id: request.id, parameters: request.parameters, inputs: request.inputs, outputs: request.outputs, binaryOutputs }
