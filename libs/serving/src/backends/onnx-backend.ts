@@ -35,6 +35,14 @@ export interface OnnxTask {
 const workerEntry = new URL('./onnx-worker.ts', import.meta.url)
 const allInWorkers: Placement = { inlineRows: 0, runUs: Infinity, hopUs: Infinity }
 
+/**
+ * ONNX Runtime reports the models that it loads and the machine to its maker over the network, and keeps an identifier on disk, unless the environment of the
+ * process says otherwise before it starts (its docs/Privacy.md). Worker threads cannot change that environment. Who has set it has decided.
+ */
+function keepToItself(): void {
+  process.env['ORT_DISABLE_TELEMETRY'] ??= '1'
+}
+
 function spawnWorker(task: OnnxTask): Worker {
   return new Worker(workerEntry, { workerData: task })
 }
@@ -87,6 +95,7 @@ export class OnnxBackend implements Backend {
 
   /** @throws MeshError FAILED_PRECONDITION naming the file where it is no usable model. */
   async start(_signal?: AbortSignal): Promise<void> {
+    keepToItself()
     this.#description = await this.#pool.start()
     this.#placement = await this.#measure()
     const { inlineRows } = this.#placement
