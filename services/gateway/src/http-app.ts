@@ -1,27 +1,35 @@
 import { MeshError } from '@spillway/core'
-import { BatchHistogram, type OperationsOptions, operationsRoutes } from '@spillway/telemetry'
+import { BatchHistogram, type OperationsOptions, operationsRoutes, putInFront } from '@spillway/telemetry'
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Socket } from 'node:net'
+import type { Calls } from './calls.ts'
 import { errorBody, errorHandler, RequestError } from './http-errors.ts'
-import { httpFront, type HttpFrontOptions } from './http-front.ts'
+import { callFront } from './http-front.ts'
 
-export interface HttpAppOptions extends OperationsOptions, HttpFrontOptions {
+export interface HttpAppOptions extends OperationsOptions {
+  readonly calls: Calls
+  /** How long a request may take to arrive, its body included. */
+  readonly requestTimeoutMs: number
   readonly maxBodyBytes: number
   /** Fires at drain: new requests are refused, and connections closed behind their last answer. */
   readonly closing: AbortSignal
 }
 
 const longestName = 256
+/** How often requests that take too long are looked for, at least. */
+const longestCheckMs = 5000
 // Upper bounds in seconds: those that OpenTelemetry's conventions advise for http.server.request.duration.
 const durationBoundsS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 
 /** The app without its own routes: bodies as bytes, every error as JSON, metrics and health. */
 export function createHttpApp(options: HttpAppOptions): FastifyInstance {
-  const onError = errorHandler(options.telemetry.logger)
+  const { telemetry, calls, requestTimeoutMs } = options
+  const onError = errorHandler(telemetry.logger)
   const app = fastify({
     logger: false,
     bodyLimit: options.maxBodyBytes,
-    serverFactory: httpFront(options),
+    requestTimeout: requestTimeoutMs,
+    http: { headersTimeout: requestTimeoutMs, connectionsCheckingInterval: Math.min(longestCheckMs, requestTimeoutMs) },
     routerOptions: { maxParamLength: longestName },
     frameworkErrors: onError,
     clientErrorHandler: refuseMalformed,
@@ -36,6 +44,7 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
   closeBehindAnswers(app, options.closing)
   measure(app, options)
   operationsRoutes(app, options)
+  putInFront(app.server, callFront(calls))
   return app
 }
 
