@@ -1,22 +1,8 @@
+import { decodeMetadata, encodeMetadata } from '../../libs/bus/src/kafka/group-metadata.ts'
 import { type Broker, type Cluster, coordinatorTypes } from '../../libs/bus/src/kafka/kafkajs-cluster.ts'
-import { decodeMetadata, encodeMetadata, type PositionMetadata } from '../../libs/bus/src/kafka/position-metadata.ts'
+import type { Position } from '../../libs/bus/src/kafka/position.ts'
 import { partitionCount, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from '../../libs/bus/src/kafka/produce.ts'
-import type { TransactionalWriter as ExactlyOnce } from '../../libs/bus/src/kafka/transaction.ts'
-
-type Position = Parameters<ExactlyOnce['commit']>[1]
-
-/** kafkajs's OffsetCommit, which the product has no use for. */
-interface CommittingBroker extends Broker {
-  offsetCommit(request: {
-    readonly groupId: string
-    readonly groupGenerationId: number
-    readonly memberId: string
-    readonly topics: readonly {
-      readonly topic: string
-      readonly partitions: readonly { readonly partition: number; readonly offset: string; readonly metadata: string }[]
-    }[]
-  }): Promise<unknown>
-}
+import type { TransactionalWriter as ExactlyOnce, WriterPlace } from '../../libs/bus/src/kafka/transaction.ts'
 
 /** As consumers that commit by the clock do, though theirs is 5 s. */
 const commitIntervalMs = 1000
@@ -26,20 +12,22 @@ const commitIntervalMs = 1000
  * for; positions follow at most once a second, behind the outputs and off their way. What a partition's last second answered is answered again
  * after a crash. Its producer is idempotent, as producers are by default.
  */
-export class TransactionalWriter implements Pick<ExactlyOnce, 'begin' | 'committed' | 'commit' | 'partitionCount'> {
+export class TransactionalWriter implements Pick<ExactlyOnce, 'begin' | 'recorded' | 'commit' | 'partitionCount'> {
   readonly #cluster: Cluster
   readonly #group: string
+  readonly #place: { readonly topic: string; readonly partition: number }
   readonly #signal: AbortSignal
   #identity: ProducerIdentity | undefined
   #sequences = new Sequences()
-  #coordinator: CommittingBroker | undefined
+  #coordinator: Broker | undefined
   #position: Position | undefined
   #timer: NodeJS.Timeout | undefined
   #failure: unknown
 
   /** The broker takes a plain commit from members of a group that kafkajs joined, or for a group without members: this is the latter. */
-  constructor(cluster: Cluster, _transactionalId: string, group: string, signal: AbortSignal) {
+  constructor(cluster: Cluster, { group, ...place }: WriterPlace, signal: AbortSignal) {
     this.#cluster = cluster
+    this.#place = place
     this.#group = `${group}.at-least-once`
     this.#signal = signal
     signal.addEventListener('abort', () => clearTimeout(this.#timer), { once: true })
@@ -49,16 +37,18 @@ export class TransactionalWriter implements Pick<ExactlyOnce, 'begin' | 'committ
     await this.#cluster.connect()
     await this.#cluster.refreshMetadataIfNecessary()
     const groupCoordinator = { groupId: this.#group, coordinatorType: coordinatorTypes.group }
-    this.#coordinator = (await this.#cluster.findGroupCoordinator(groupCoordinator)) as CommittingBroker
+    this.#coordinator = await this.#cluster.findGroupCoordinator(groupCoordinator)
     const { producerId, producerEpoch } = await (await this.#cluster.findControllerBroker()).initProducerId({ transactionTimeout: 60_000 })
     this.#identity = { producerId, producerEpoch }
     this.#sequences = new Sequences()
   }
 
-  async committed(topic: string, partition: number): Promise<({ readonly offset: bigint } & PositionMetadata) | undefined> {
+  async recorded(): Promise<Position | undefined> {
+    const { topic, partition } = this.#place
     const { responses } = await this.#coordinator!.offsetFetch({ groupId: this.#group, topics: [{ topic, partitions: [{ partition }] }] })
     const { offset, metadata } = responses[0]!.partitions[0]!
-    return BigInt(offset) < 0n ? undefined : { offset: BigInt(offset), ...decodeMetadata(metadata) }
+    const { stamp, note } = decodeMetadata(metadata)
+    return BigInt(offset) < 0n ? undefined : { offset: BigInt(offset), stamp, note }
   }
 
   async commit(batches: readonly ProduceBatch[], position: Position): Promise<void> {
@@ -84,12 +74,14 @@ export class TransactionalWriter implements Pick<ExactlyOnce, 'begin' | 'committ
     this.#commitPosition(this.#position!).catch((error: unknown) => (this.#failure = error))
   }
 
-  async #commitPosition({ topic, partition, offset, ...metadata }: Position): Promise<void> {
+  async #commitPosition({ offset, stamp, note }: Position): Promise<void> {
+    const { topic, partition } = this.#place
+    const metadata = encodeMetadata(stamp) + (note === undefined ? '' : `\nspillway-note:${note}`)
     await this.#coordinator!.offsetCommit({
       groupId: this.#group,
       groupGenerationId: -1,
       memberId: '',
-      topics: [{ topic, partitions: [{ partition, offset: String(offset), metadata: encodeMetadata(metadata) }] }],
+      topics: [{ topic, partitions: [{ partition, offset: String(offset), metadata }] }],
     })
   }
 }

@@ -12,7 +12,6 @@ import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import { KafkaProcessor } from '../src/kafka/kafka-processor.ts'
 import { type Broker, type OpenCluster, openCluster } from '../src/kafka/kafkajs-cluster.ts'
 import { TopicLimits } from '../src/kafka/topic-limits.ts'
-import { TransactionalWriter } from '../src/kafka/transaction.ts'
 import type { Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
 import { recordsOf } from '../src/records.ts'
 import { type Copier, copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
@@ -185,28 +184,6 @@ else
       await expectExactly(output, 400)
     })
 
-    test('a position that went back to the beginning while its partition was let go of: what was acknowledged is not read again', async () => {
-      const [input, output] = await topics('forgotten')
-      const events: ProcessorEvent[] = []
-      const running = await processor(await startBus(), input, 'forgotten', slowly(output), { onEvent: (event) => events.push(event) })
-      const committed = (offset: bigint) => async (): Promise<boolean> =>
-        (await running.lags()).filter(({ committedOffset }) => committedOffset === offset).length === partitions
-      await fill(bus, input, partitions, 100)
-      await until(committed(100n), 'the first to be committed')
-      const open = openCluster(new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }))
-      const writer = new TransactionalWriter(open.cluster, `forgotten-${input}-0`, 'forgotten', AbortSignal.timeout(10_000))
-      await writer.begin()
-      await writer.commit([], { topic: input, partition: 0, offset: 0n, stamp: undefined, note: undefined })
-      await open.close()
-      await fill(bus, input, partitions, 100, 100)
-      await until(committed(200n), 'all to be committed')
-      expect(events.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['assigned', 'revoked']))
-      expect(events).toContainEqual(
-        expect.objectContaining({ kind: 'retrying', error: expect.objectContaining({ code: 'DATA_LOSS' }) as unknown }),
-      )
-      await expectExactly(output, 200)
-    })
-
     test('drained while it joins anew: begins none of the partitions that the join brings', async () => {
       const [input, output] = await topics('drained-joining')
       const client = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
@@ -247,6 +224,7 @@ else
         open,
         sessionTimeoutMs: 2000,
         limits: new TopicLimits(admin, { maxRecordBytes: 1_000_000, maxBatchBytes: 1_001_024 }),
+        ensurePositions: async (topic, count) => bus.topics.ensure([{ name: topic, partitions: count }]),
         onDrained: () => {},
       })
       ends.push(() => draining.drain())

@@ -2,8 +2,7 @@ import kafkajs from 'kafkajs'
 import { afterAll, beforeAll, test } from 'vitest'
 import { sharedKafka } from '../../../test/brokers/shared.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
-import { openCluster, repairRequestQueue } from '../src/kafka/kafkajs-cluster.ts'
-import { TransactionalWriter } from '../src/kafka/transaction.ts'
+import { repairRequestQueue } from '../src/kafka/kafkajs-cluster.ts'
 import { busConformance } from './conformance.ts'
 
 const kafka = await sharedKafka()
@@ -35,11 +34,13 @@ else {
       },
       movePosition: async (group, topic, partition, offset) => {
         // As a tool does it for a group that has members, which the admin's request is refused for.
-        const open = openCluster(new kafkajs.Kafka({ brokers: [...kafka.brokers], logLevel: kafkajs.logLevel.NOTHING }))
-        const writer = new TransactionalWriter(open.cluster, `move-${group}`, group, AbortSignal.timeout(10_000))
-        await writer.begin()
-        await writer.commit([], { topic, partition, offset, stamp: undefined, note: undefined })
-        await open.close()
+        const client = new kafkajs.Kafka({ brokers: [...kafka.brokers], logLevel: kafkajs.logLevel.NOTHING })
+        const producer = client.producer({ transactionalId: `move-${group}`, idempotent: true, maxInFlightRequests: 1 })
+        await producer.connect()
+        const transaction = await producer.transaction()
+        await transaction.sendOffsets({ consumerGroupId: group, topics: [{ topic, partitions: [{ partition, offset: String(offset) }] }] })
+        await transaction.commit()
+        await producer.disconnect()
       },
       close: async () => {
         await Promise.all(buses.map((bus) => bus.drain()))

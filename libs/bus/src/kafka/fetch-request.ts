@@ -19,6 +19,8 @@ export type FetchedPartition = {
       /** With control records, those of aborted transactions, and those before the offset that was asked for. */
       readonly messages: readonly FetchedMessage[]
       readonly aborted: readonly AbortedTransaction[]
+      /** Before it all is decided, and given. */
+      readonly lastStableOffset: bigint
       /** Behind the last batch that came, whether it held a record or not; undefined where none came. */
       readonly next: bigint | undefined
     }
@@ -90,7 +92,9 @@ async function decodeAnswer(raw: Buffer, protocol: Protocol): Promise<readonly F
     const topic = bytes(int16()).toString()
     for (let partitions = int32(); partitions > 0; partitions--) {
       const [partition, code] = [int32(), int16()]
-      at += 24
+      at += 8
+      const lastStableOffset = int64()
+      at += 8
       const aborted: AbortedTransaction[] = []
       for (let count = int32(); count > 0; count--) aborted.push({ producerId: String(int64()), firstOffset: int64() })
       const records = bytes(int32())
@@ -99,7 +103,7 @@ async function decodeAnswer(raw: Buffer, protocol: Protocol): Promise<readonly F
       else
         fetched.push(
           await decodeBatches(records, protocol).then(
-            (decoded) => ({ ...place, ...decoded, aborted }),
+            (decoded) => ({ ...place, ...decoded, aborted, lastStableOffset }),
             (error: unknown) => ({ ...place, error }),
           ),
         )

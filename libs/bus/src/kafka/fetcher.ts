@@ -1,7 +1,8 @@
 import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, protocolType } from './errors.ts'
-import { type AbortedTransaction, sendFetch } from './fetch-request.ts'
+import { sendFetch } from './fetch-request.ts'
 import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
+import { visible } from './visible.ts'
 
 /** What a fetch from `from` brought: the visible records (of those before `from`, which a broker may give with the rest of their batch, none), and where to go on. */
 export interface Fetched {
@@ -186,29 +187,4 @@ export class Fetcher {
 interface Want {
   readonly source: FetchSource
   readonly from: bigint
-}
-
-/**
- * Leaves out control records and those of aborted transactions. A transaction's records are aborted from its first offset to its producer's next
- * control record (Kafka protocol, Fetch: aborted_transactions). The broker lists them by where they ended, so they are put in order first:
- * kafkajs's own filter does not, and lets records of overlapping aborted transactions through.
- */
-function visible(
-  messages: readonly FetchedMessage[],
-  abortedTransactions: readonly AbortedTransaction[],
-  from: bigint,
-): readonly FetchedMessage[] {
-  const aborted = abortedTransactions.toSorted((a, b) => Number(a.firstOffset - b.firstOffset))
-  if (messages.length === 0) return messages
-  if (aborted.length === 0 && BigInt(messages[0]!.offset) >= from) return messages.filter((message) => !message.isControlRecord)
-  const open = new Set<string>()
-  let entered = 0
-  return messages.filter((message) => {
-    const offset = BigInt(message.offset)
-    for (; entered < aborted.length && aborted[entered]!.firstOffset <= offset; entered++) open.add(aborted[entered]!.producerId)
-    const { producerId, inTransaction } = message.batchContext
-    if (message.isControlRecord) open.delete(producerId)
-    else if (offset >= from && !(inTransaction && open.has(producerId))) return true
-    return false
-  })
 }

@@ -1,6 +1,7 @@
 import kafkajs from 'kafkajs'
 import { assignPartitions } from '../assignment.ts'
 import { isMembershipLost, protocolType } from './errors.ts'
+import type { Membership } from './group-offsets.ts'
 import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
 
 /** Name of the assignment in the group's protocol: members that do not know it cannot join the group. */
@@ -29,6 +30,11 @@ export class GroupMember {
   constructor(cluster: Cluster, options: GroupMemberOptions) {
     this.#cluster = cluster
     this.#options = options
+  }
+
+  /** Undefined while it is no member. */
+  get membership(): Membership | undefined {
+    return this.#memberId === '' ? undefined : { groupGenerationId: this.#generationId, memberId: this.#memberId }
   }
 
   /** Joins, or joins again, and gives the partitions that this member now owns; `owned` are those that it would keep. Another rebalance meanwhile starts it over. */

@@ -53,6 +53,7 @@ export class KafkaBus implements Bus {
   readonly #options: KafkaBusOptions
   readonly #kafka: Kafka
   readonly #admin: Admin
+  readonly #topics: KafkaTopicAdmin
   readonly #limits: TopicLimits
   readonly #publishing: OpenCluster
   readonly #publisher: Publisher
@@ -81,7 +82,7 @@ export class KafkaBus implements Bus {
     })
     this.#admin = this.#kafka.admin()
     this.#limits = new TopicLimits(this.#admin, { maxRecordBytes: this.maxRecordBytes, maxBatchBytes: this.#maxBatchBytes })
-    this.topics = new KafkaTopicAdmin(this.#admin, this.#maxBatchBytes + batchOverheadBytes)
+    this.topics = this.#topics = new KafkaTopicAdmin(this.#admin, this.#maxBatchBytes + batchOverheadBytes)
     this.#publishing = openCluster(this.#kafka)
     this.#publisher = new Publisher(this.#publishing, {
       maxRecordBytes: this.maxRecordBytes,
@@ -136,6 +137,7 @@ export class KafkaBus implements Bus {
       open: () => openCluster(this.#kafka),
       sessionTimeoutMs: this.#options.sessionTimeoutMs ?? 10_000,
       limits: this.#limits,
+      ensurePositions: async (topic, partitions) => this.#topics.ensurePositions(topic, partitions),
       onDrained: (drained) => this.#processors.delete(drained),
     })
     this.#processors.add(processor)

@@ -2,11 +2,13 @@ import { MeshError } from '@spillway/core'
 import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent } from '../port.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { connectPatiently } from './connect.ts'
-import { asksToComeAgain, isMembershipLost, kafkaError } from './errors.ts'
+import { asksToComeAgain, isBrokerAway, isMembershipLost, kafkaError, protocolType } from './errors.ts'
 import { Fetcher } from './fetcher.ts'
 import { GroupMember } from './group-member.ts'
+import { GroupOffsets } from './group-offsets.ts'
 import type { OpenCluster } from './kafkajs-cluster.ts'
 import { PartitionWorker } from './partition-worker.ts'
+import { positionsTopic } from './position-record.ts'
 import { partitionCount } from './produce.ts'
 import { equalPartitions } from '../equal-partitions.ts'
 import { Reachability } from '../reachability.ts'
@@ -19,11 +21,14 @@ export interface KafkaProcessorOptions {
   readonly open: () => OpenCluster
   readonly sessionTimeoutMs: number
   readonly limits: TopicLimits
+  /** Makes the topic of a group's positions where there is none. */
+  ensurePositions(topic: string, partitions: number): Promise<void>
   /** Told once, when it has been drained. */
   onDrained(processor: Processor): void
 }
 
 const heartbeatIntervalMs = 500
+const beatsPerTelling = 2
 const defaultDrainGraceMs = 10_000
 const backoffLimitMs = 2000
 
@@ -35,7 +40,7 @@ export class KafkaProcessor implements Processor {
   /** A connection serves one request after the other, so partitions that commit side by side need several. */
   readonly #writing: readonly OpenCluster[]
   readonly #workers = new Map<string, PartitionWorker>()
-  readonly #acknowledged = new Map<string, bigint>()
+  readonly #groupOffsets: GroupOffsets
   readonly #fetcher: Fetcher
   readonly #slots: Slots
   readonly #broker: Reachability
@@ -44,6 +49,8 @@ export class KafkaProcessor implements Processor {
   readonly #joined = Promise.withResolvers<void>()
   #member: GroupMember | undefined
   #owned: readonly number[] = []
+  #telling: Promise<void> | undefined
+  #failedTellings = 0
   /** Fires when the membership must be given up and begun anew. */
   #fenced = new AbortController()
   #membershipLoop: Promise<void> | undefined
@@ -60,6 +67,7 @@ export class KafkaProcessor implements Processor {
     this.#reading = options.open()
     this.#membership = options.open()
     this.#writing = Array.from({ length: Math.max(1, Math.min(concurrency, 16)) }, () => options.open())
+    this.#groupOffsets = new GroupOffsets(this.#writing[0]!.cluster, options.process.group, options.process.stamp)
     this.#slots = new Slots(concurrency)
     this.#fetcher = new Fetcher(this.#reading.cluster, {
       // A partition that wants more while a request waits is not in it, so the wait is short.
@@ -72,6 +80,7 @@ export class KafkaProcessor implements Processor {
   }
 
   async start(signal: AbortSignal): Promise<void> {
+    const { sessionTimeoutMs } = this.#options
     const { topics, group } = this.#options.process
     try {
       const reading = this.#reading.cluster
@@ -83,7 +92,7 @@ export class KafkaProcessor implements Processor {
       )
       this.#broker.back()
       const partitions = equalPartitions(topics, counts)
-      const { sessionTimeoutMs } = this.#options
+      for (const topic of topics) await this.#options.ensurePositions(positionsTopic(group, topic), partitions)
       this.#member = new GroupMember(this.#membership.cluster, {
         group,
         topics,
@@ -133,6 +142,8 @@ export class KafkaProcessor implements Processor {
     this.#stop.abort()
     await this.#membershipLoop
     await this.#fetcher.stop()
+    await this.#telling
+    await this.#tellGroup()
     // A member that cannot say goodbye is missed at the end of its session.
     await this.#member?.leave().catch((error: unknown) => this.#broker.away(error))
     await Promise.all([this.#reading, this.#membership, ...this.#writing].map(async (open) => open.close()))
@@ -145,6 +156,8 @@ export class KafkaProcessor implements Processor {
     for (let failures = 0; !signal.aborted;) {
       try {
         if (this.#drained === undefined) {
+          // Once it has joined, what it had may be another's to tell of.
+          await this.#tellGroup()
           const partitions = await member.join(this.#owned)
           // Drained meanwhile: nobody would end the workers that were begun now.
           if (!this.#isDraining()) this.#own(partitions)
@@ -178,12 +191,32 @@ export class KafkaProcessor implements Processor {
   /** Until the group rebalances, or this member was fenced, or it stops. */
   async #beat(member: GroupMember): Promise<void> {
     const until = AbortSignal.any([this.#stop.signal, this.#fenced.signal])
-    for (;;) {
+    for (let beats = 1; ; beats++) {
       await pause(heartbeatIntervalMs, until)
       if (until.aborted) return
+      if (beats % beatsPerTelling === 0) this.#telling ??= this.#tellGroup().finally(() => (this.#telling = undefined))
       // A member that is draining has no use for a new assignment; the others wait for it no longer than its grace.
       if ((await member.heartbeat()) === 'rebalancing' && this.#drained === undefined) return
       this.#broker.back()
+    }
+  }
+
+  /** Tells the group how far its partitions are, where that is news: for tools, so a failure is nothing that a slice waits for, and the next time makes up for it. */
+  async #tellGroup(): Promise<void> {
+    const member = this.#member?.membership
+    if (member === undefined) return
+    const offsets = [...this.#workers.values()].map((worker) => worker.recorded).filter((offset) => offset !== undefined)
+    try {
+      await this.#groupOffsets.tell(member, offsets)
+      this.#failedTellings = 0
+    } catch (error) {
+      // Of a rebalance or a lost membership the next heartbeat hears too.
+      if (isMembershipLost(error) || protocolType(error) === 'REBALANCE_IN_PROGRESS') return
+      if (isBrokerAway(error)) return this.#broker.away(error)
+      if (++this.#failedTellings > 1) return
+      const { topic, partition } = offsets[0]!
+      const delayMs = heartbeatIntervalMs * beatsPerTelling
+      this.#event({ kind: 'retrying', topic, partition, attempt: 1, delayMs, error: kafkaError(error, 'telling the group its offsets') })
     }
   }
 
@@ -220,7 +253,12 @@ export class KafkaProcessor implements Processor {
       reading: this.#reading.cluster,
       writing: this.#writing[partition % this.#writing.length]!.cluster,
       limits,
-      acknowledged: this.#acknowledged,
+      groupOffsets: this.#groupOffsets,
+      tellGroup: async (offset) => {
+        const member = this.#member?.membership
+        if (member === undefined) throw new MeshError('ABORTED', 'this process has left its group')
+        await this.#groupOffsets.tell(member, [offset])
+      },
       onFenced: () => this.#fenced.abort(),
       onAway: (error) => this.#broker.away(error),
       onBack: () => this.#broker.back(),

@@ -54,20 +54,12 @@ export interface ProducedTopics {
 export interface Broker {
   /** The broker's connection. */
   readonly connectionPool: { send(exchange: Exchange): Promise<unknown> }
+  /** What it takes, by API key; null before it is connected. */
+  readonly versions: Readonly<Record<number, { readonly maxVersion: number }>> | null
   disconnect(): Promise<void>
   initProducerId(request: { readonly transactionalId?: string; readonly transactionTimeout: number }): Promise<ProducerFields>
   addPartitionsToTxn(
     request: TransactionFields & { readonly topics: readonly { readonly topic: string; readonly partitions: readonly number[] }[] },
-  ): Promise<unknown>
-  addOffsetsToTxn(request: TransactionFields & { readonly groupId: string }): Promise<unknown>
-  txnOffsetCommit(
-    request: TransactionFields & {
-      readonly groupId: string
-      readonly topics: readonly {
-        readonly topic: string
-        readonly partitions: readonly (PartitionOffset & { readonly metadata: string })[]
-      }[]
-    },
   ): Promise<unknown>
   endTxn(request: TransactionFields & { readonly transactionResult: boolean }): Promise<unknown>
   offsetFetch(request: {
@@ -79,6 +71,15 @@ export interface Broker {
       readonly partitions: readonly (PartitionOffset & { readonly metadata: string | null })[]
     }[]
   }>
+  offsetCommit(request: {
+    readonly groupId: string
+    readonly groupGenerationId: number
+    readonly memberId: string
+    readonly topics: readonly {
+      readonly topic: string
+      readonly partitions: readonly (PartitionOffset & { readonly metadata: string })[]
+    }[]
+  }): Promise<unknown>
   joinGroup(request: {
     readonly groupId: string
     readonly memberId: string

@@ -8,8 +8,10 @@ import { RecordQueue } from '../record-queue.ts'
 import { checkRecords, type RoundRobin } from '../records.ts'
 import { isBrokerAway, isFenced, isTooLarge, kafkaError } from './errors.ts'
 import type { Fetched, Fetcher, FetchSource } from './fetcher.ts'
+import type { GroupOffsets, PlacedOffset } from './group-offsets.ts'
 import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
 import { heldMessages } from './messages.ts'
+import { takenOver } from './position.ts'
 import { batchesOf, type ProduceBatch } from './produce.ts'
 import type { TopicLimits } from './topic-limits.ts'
 import { TransactionalWriter } from './transaction.ts'
@@ -20,8 +22,9 @@ export interface PartitionWorkerOptions extends PartitionLoopOptions {
   readonly reading: Cluster
   readonly writing: Cluster
   readonly limits: TopicLimits
-  /** Of every partition that this process has owned, by `topic/partition`: the last position whose commit the broker has acknowledged to it. */
-  readonly acknowledged: Map<string, bigint>
+  readonly groupOffsets: GroupOffsets
+  /** Tells the group that it is at this offset. @throws where it does not take it */
+  tellGroup(offset: PlacedOffset): Promise<void>
   /** Another owner has begun: the group is to be left and joined anew. */
   onFenced(error: unknown): void
   onAway(error: unknown): void
@@ -31,7 +34,7 @@ export interface PartitionWorkerOptions extends PartitionLoopOptions {
 /**
  * One input partition that this process owns: fetched records wait in a bounded queue, a slice of them is handled, and its outputs are committed
  * with its position, one slice after the other. The position is undefined while it is being found: at the start, and after a commit whose outcome
- * is not known. What was fetched is then discarded, since only the group's committed position counts.
+ * is not known. What was fetched is then discarded, since only the committed position counts.
  */
 export class PartitionWorker implements FetchSource {
   readonly topic: string
@@ -43,6 +46,7 @@ export class PartitionWorker implements FetchSource {
   readonly #turns = new Map<string, RoundRobin>()
   readonly #note = new PositionNote()
   #position: bigint | undefined
+  #recorded: bigint | undefined
   #fetchFrom: bigint | undefined
 
   constructor(options: PartitionWorkerOptions) {
@@ -53,12 +57,7 @@ export class PartitionWorker implements FetchSource {
     this.#queue = new RecordQueue(topic, partition, heldMessages)
     this.#loop = new PartitionLoop(options)
     this.#loop.halted.addEventListener('abort', () => fetcher.remove(this), { once: true })
-    const transactionalId = `${process.group}-${topic}-${partition}`
-    this.#writer = new TransactionalWriter(options.writing, transactionalId, process.group, this.#loop.halted)
-  }
-
-  get #place(): string {
-    return `${this.topic}/${this.partition}`
+    this.#writer = new TransactionalWriter(options.writing, { group: process.group, topic, partition }, this.#loop.halted)
   }
 
   /** Resolves when its position has been found for the first time, or it has ended. */
@@ -69,6 +68,12 @@ export class PartitionWorker implements FetchSource {
   /** First offset not yet committed. */
   get committedOffset(): bigint {
     return this.#loop.committedOffset
+  }
+
+  /** Where the group is, to be told; undefined while it has no position. */
+  get recorded(): PlacedOffset | undefined {
+    const { topic, partition } = this
+    return this.#recorded === undefined ? undefined : { topic, partition, offset: this.#recorded }
   }
 
   start(): void {
@@ -137,9 +142,8 @@ export class PartitionWorker implements FetchSource {
 
   /** It ends in order: its note must not be taken for the word of a process that died. One that another owner has read already is fenced. */
   async #dropNote(): Promise<void> {
-    const { topic, partition } = this
     if (!this.#note.isOwn || this.#position === undefined) return
-    const position = { topic, partition, offset: this.#position, stamp: this.#options.process.stamp, note: undefined }
+    const position = { offset: this.#position, stamp: this.#options.process.stamp, note: undefined }
     await this.#writer.commit([], position).catch((error: unknown) => {
       if (!isFenced(error)) this.#options.onAway(error)
     })
@@ -150,36 +154,27 @@ export class PartitionWorker implements FetchSource {
     this.#fetchFrom = undefined
     this.#queue.clear()
     await this.#writer.begin()
-    const found = await this.#writer.committed(this.topic, this.partition)
-    if (await this.#loop.refused(found)) return
-    const committed = this.#orAcknowledged(found?.offset)
-    const { from } = this.#options.process
-    const start = committed ?? (await this.#logOffset(from))
+    const { topic, partition } = this
+    const { process, groupOffsets } = this.#options
+    const record = await this.#writer.recorded()
+    const { position, isGiven } = takenOver(record, await groupOffsets.committed(topic, partition, this.#loop.halted))
+    if (await this.#loop.refused(position)) return
+    if (position !== undefined && isGiven) {
+      // In this order, and before the first slice: a process that dies in between leaves it to be given once more.
+      await this.#writer.commit([], { ...position, stamp: process.stamp })
+      await this.#options.tellGroup({ topic, partition, offset: position.offset })
+    }
+    const start = position?.offset ?? (await this.#logOffset(process.from))
     // "The latest" is decided once: a restart must not skip what came in between.
-    if (committed === undefined && from === 'latest') await this.#commit([], start)
+    if (position === undefined && process.from === 'latest') await this.#commit([], start)
     this.#position = start
+    this.#recorded = position?.offset ?? this.#recorded
     this.#loop.committedOffset = start
-    this.#note.found(committed === found?.offset ? found?.note : undefined)
+    this.#note.found(position?.note)
     this.#fetchFrom = start
     this.#options.fetcher.wake()
     this.#options.onBack()
     this.#loop.positionFound()
-  }
-
-  /**
-   * A broker may forget commits that it has acknowledged: Apache Kafka 4.3.1, restarted after a crash, can drop a transaction's markers
-   * ("these partitions are likely deleted already", TransactionMarkerChannelManager). Positions only go forward while a process runs, so what
-   * was acknowledged to this one stands, though another may have had the partition in between: to process it again would be to answer it twice.
-   */
-  #orAcknowledged(committed: bigint | undefined): bigint | undefined {
-    const acknowledged = this.#options.acknowledged.get(this.#place)
-    if (acknowledged === undefined || (committed !== undefined && committed >= acknowledged)) return committed
-    const error = new MeshError(
-      'DATA_LOSS',
-      `the broker has forgotten a commit: it says ${committed ?? 'nothing'}, but has acknowledged ${acknowledged}; going on from there`,
-    )
-    this.#loop.retrying(1, 0, error)
-    return acknowledged
   }
 
   async #logOffset(at: 'earliest' | 'latest'): Promise<bigint> {
@@ -233,17 +228,16 @@ export class PartitionWorker implements FetchSource {
   }
 
   async #commit(batches: readonly ProduceBatch[], offset: bigint, note?: string): Promise<void> {
-    const { topic, partition } = this
     // Another owner may have begun while the handler ran; its fence would stop us too, but this costs nothing.
     if (this.#loop.halted.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
     const wasAt = this.#position
     this.#position = undefined
-    await this.#writer.commit(batches, { topic, partition, offset, stamp: this.#options.process.stamp, note })
+    await this.#writer.commit(batches, { offset, stamp: this.#options.process.stamp, note })
     if (note === undefined && wasAt !== undefined) this.#note.advanced()
     this.#note.committed(note)
     this.#position = wasAt === undefined ? undefined : offset
     this.#loop.committedOffset = offset
-    this.#options.acknowledged.set(this.#place, offset)
+    this.#recorded = offset
   }
 
   async #failed(thrown: unknown, attempt: number): Promise<void> {

@@ -1,5 +1,5 @@
 import { MeshError } from '@spillway/core'
-import type { Admin } from 'kafkajs'
+import type { Admin, ITopicConfig } from 'kafkajs'
 import type { TopicAdmin, TopicDescription, TopicSettings } from '../port.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, kafkaError, protocolType } from './errors.ts'
@@ -11,6 +11,12 @@ const defaultMaxBatchBytes = 1_048_588
 const attempts = 8
 /** The same for a topic that was just made: an overloaded broker has been seen to take more than 4 s to know it, and a process would end for that; 25 s in all. */
 const attemptsWhenMade = 30
+
+/** The last record of each partition is enough; a busy partition writes about 10 kB/s, and only whole segments that are closed are compacted. */
+const positionsConfig = [
+  { name: 'cleanup.policy', value: 'compact' },
+  { name: 'segment.bytes', value: String(4 << 20) },
+]
 
 export class KafkaTopicAdmin implements TopicAdmin {
   readonly #admin: Admin
@@ -30,10 +36,7 @@ export class KafkaTopicAdmin implements TopicAdmin {
         numPartitions: settings.partitions,
         configEntries: this.#configEntries(settings),
       }))
-      // False where another process was faster; what it made is checked as what was there before.
-      const what = `creating topics ${missing.map(({ name }) => name).join(', ')}`
-      await this.#request(what, () => this.#admin.createTopics({ topics: created, waitForLeaders: true }), true)
-      await this.#request(what, () => this.#admin.fetchTopicMetadata({ topics: missing.map(({ name }) => name) }), true)
+      await this.#create(created, `creating topics ${missing.map(({ name }) => name).join(', ')}`)
     }
     for (const { name, partitions } of topics) {
       const found = existing.get(name) ?? (await this.describe(name))?.partitions
@@ -44,6 +47,26 @@ export class KafkaTopicAdmin implements TopicAdmin {
           { field: 'partitions' },
         )
     }
+  }
+
+  /** A topic of a group's positions, with at least as many partitions. @throws MeshError PERMISSION_DENIED where it is missing and may not be made */
+  async ensurePositions(topic: string, partitions: number): Promise<void> {
+    const what = `making "${topic}", which keeps the group's positions`
+    const found = (await this.describe(topic))?.partitions
+    if (found === undefined) await this.#create([{ topic, numPartitions: partitions, configEntries: positionsConfig }], what)
+    else if (found < partitions) {
+      const grow = (): Promise<unknown> => this.#admin.createPartitions({ topicPartitions: [{ topic, count: partitions }] })
+      await this.#request(what, grow).catch(async (error: unknown) => {
+        // Another process was faster.
+        if ((await this.describe(topic))?.partitions !== partitions) throw error
+      })
+    }
+  }
+
+  async #create(topics: ITopicConfig[], what: string): Promise<void> {
+    // False where another process was faster; what it made is as good as what was there before.
+    await this.#request(what, () => this.#admin.createTopics({ topics, waitForLeaders: true }), true)
+    await this.#request(what, () => this.#admin.fetchTopicMetadata({ topics: topics.map(({ topic }) => topic) }), true)
   }
 
   #configEntries({ retentionMs, retentionBytes }: TopicSettings): { name: string; value: string }[] {

@@ -1,77 +1,104 @@
-import { pause } from '../backoff.ts'
-import { asksToComeAgain } from './errors.ts'
+import { MeshError } from '@spillway/core'
+import { comeAgain } from './come-again.ts'
 import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
-import { decodeMetadata, encodeMetadata, type PositionMetadata } from './position-metadata.ts'
+import type { Position } from './position.ts'
+import { lastPosition } from './position-log.ts'
+import { positionRecord, positionsTopic } from './position-record.ts'
 import { partitionCount, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from './produce.ts'
+import { topicId } from './topic-id.ts'
 
-interface Position extends PositionMetadata {
+/** Whose positions on what. */
+export interface WriterPlace {
+  readonly group: string
   readonly topic: string
   readonly partition: number
-  readonly offset: bigint
 }
 
 /**
- * Writes outputs and a position in one transaction. It holds no transaction open: one begins when its outputs are ready and ends in the same call.
- * After any failure the outcome is unknown until `begin` has been called again, which ends what was left open and fences whoever else used the id.
+ * Writes outputs and a position in one transaction: the position is a record too, on a partition that no other transactional id writes to. It holds no transaction
+ * open: one begins when its outputs are ready and ends in the same call. After any failure the outcome is unknown until `begin` has been called
+ * again, which ends what was left open and fences whoever else used the id.
  */
 export class TransactionalWriter {
   readonly #cluster: Cluster
   readonly #transactionalId: string
-  readonly #group: string
+  readonly #topic: string
+  readonly #positions: { readonly topic: string; readonly partition: number }
   readonly #signal: AbortSignal
   #identity: (ProducerIdentity & { readonly transactionalId: string }) | undefined
   #sequences = new Sequences()
-  #transactionCoordinator: Broker | undefined
-  #groupCoordinator: Broker | undefined
+  #coordinator: Broker | undefined
+  #topicId: string | undefined
+  /** Where the first position must land: what was read before it was the last one then. */
+  #end: bigint | undefined
 
   /** The signal ends its waiting, not a commit under way. */
-  constructor(cluster: Cluster, transactionalId: string, group: string, signal: AbortSignal) {
+  constructor(cluster: Cluster, { group, topic, partition }: WriterPlace, signal: AbortSignal) {
     this.#cluster = cluster
-    this.#transactionalId = transactionalId
-    this.#group = group
+    this.#transactionalId = `${group}-${topic}-${partition}`
+    this.#topic = topic
+    this.#positions = { topic: positionsTopic(group, topic), partition }
     this.#signal = signal
   }
 
   /** Takes the transactional id over: resolves when nothing that was begun with it before can still commit. */
   async begin(): Promise<void> {
     this.#identity = undefined
-    const { group: ofGroup, transaction } = coordinatorTypes
+    this.#end = undefined
     await this.#cluster.connect()
-    const transactionTimeout = 60_000
-    const fields = await this.#persist(async () => {
-      this.#transactionCoordinator = await this.#cluster.findGroupCoordinator({
-        groupId: this.#transactionalId,
-        coordinatorType: transaction,
+    const transactionalId = this.#transactionalId
+    const fields = await comeAgain(async () => {
+      this.#coordinator = await this.#cluster.findGroupCoordinator({
+        groupId: transactionalId,
+        coordinatorType: coordinatorTypes.transaction,
       })
-      return this.#transactionCoordinator.initProducerId({ transactionalId: this.#transactionalId, transactionTimeout })
-    })
-    this.#groupCoordinator = await this.#cluster.findGroupCoordinator({ groupId: this.#group, coordinatorType: ofGroup })
+      return this.#coordinator.initProducerId({ transactionalId, transactionTimeout: 60_000 })
+    }, this.#signal)
     this.#sequences = new Sequences()
-    this.#identity = { producerId: fields.producerId, producerEpoch: fields.producerEpoch, transactionalId: this.#transactionalId }
+    this.#identity = { producerId: fields.producerId, producerEpoch: fields.producerEpoch, transactionalId }
   }
 
-  /** The group's position, its stamp and note; undefined where it has none. To be read after `begin`: only then can it no longer move. */
-  async committed(topic: string, partition: number): Promise<({ readonly offset: bigint } & PositionMetadata) | undefined> {
-    const coordinator = this.#groupCoordinator!
-    const { responses } = await this.#persist(() =>
-      coordinator.offsetFetch({ groupId: this.#group, topics: [{ topic, partitions: [{ partition }] }] }),
-    )
-    const { offset, metadata } = responses[0]!.partitions[0]!
-    return BigInt(offset) < 0n ? undefined : { offset: BigInt(offset), ...decodeMetadata(metadata) }
+  /** The position that was committed last; undefined where there is none, or where it is of a topic that is no more. To be read after `begin`: only then can it no longer move. */
+  async recorded(): Promise<Position | undefined> {
+    const { topic, partition } = this.#positions
+    await this.partitionCount(topic)
+    // What failed before may have failed because another broker leads the partition now.
+    await this.#cluster.refreshMetadata()
+    this.#topicId = await topicId(this.#cluster, this.#topic)
+    const { recorded, end } = await lastPosition(this.#cluster, topic, partition)
+    this.#end = end
+    const isOfAnother = recorded?.topicId !== undefined && this.#topicId !== undefined && recorded.topicId !== this.#topicId
+    return isOfAnother ? undefined : recorded?.position
   }
 
   /** Commits the batches and the position, or rejects; then `begin` must be called before the next. */
   async commit(batches: readonly ProduceBatch[], position: Position): Promise<void> {
     const identity = this.#identity!
-    const coordinator = this.#transactionCoordinator!
-    const inRounds = rounds(batches)
-    if (inRounds.length > 0) {
-      const topics = partitionsByTopic(inRounds[0]!)
-      await this.#persist(() => coordinator.addPartitionsToTxn({ ...identity, topics }))
+    const coordinator = this.#coordinator!
+    const records = positionRecord({ position, topicId: this.#topicId })
+    const inRounds = rounds([{ ...this.#positions, records, indices: [0], bytes: records.values.bytes.length }, ...batches])
+    const topics = partitionsByTopic(inRounds[0]!)
+    await comeAgain(() => coordinator.addPartitionsToTxn({ ...identity, topics }), this.#signal)
+    for (const [i, round] of inRounds.entries()) {
+      const [offset] = await produce(
+        this.#cluster,
+        identity,
+        round.map((batch) => this.#sequences.take(batch)),
+      )
+      if (i === 0) this.#check(offset!)
     }
-    // Both sides at once: they are independent, and each takes two round trips.
-    await settled([this.#write(identity, inRounds), this.#addPosition(identity, coordinator, position)])
     await coordinator.endTxn({ ...identity, transactionResult: true })
+  }
+
+  /** A leader that had been deposed and did not know it would have shown an earlier position as the last. */
+  #check(offset: bigint): void {
+    const [end, { topic, partition }] = [this.#end, this.#positions]
+    this.#end = undefined
+    if (end !== undefined && offset !== end)
+      throw new MeshError(
+        'UNAVAILABLE',
+        `the position on "${topic}"/${partition} landed at ${offset}, expected ${end}: it is looked up again`,
+      )
   }
 
   /** Counts of partitions; of a topic not written to before, after one request. @throws MeshError NOT_FOUND */
@@ -80,48 +107,9 @@ export class TransactionalWriter {
     await this.#cluster.refreshMetadataIfNecessary()
     return this.#cluster.findTopicPartitionMetadata(topic).length || partitionCount(this.#cluster, topic)
   }
-
-  async #write(identity: ProducerIdentity, inRounds: readonly (readonly ProduceBatch[])[]): Promise<void> {
-    for (const round of inRounds) {
-      const sequenced = round.map((batch) => this.#sequences.take(batch))
-      await produce(this.#cluster, identity, sequenced)
-    }
-  }
-
-  async #addPosition(
-    identity: ProducerIdentity & { readonly transactionalId: string },
-    coordinator: Broker,
-    { topic, partition, offset, ...metadata }: Position,
-  ): Promise<void> {
-    const groupId = this.#group
-    await this.#persist(() => coordinator.addOffsetsToTxn({ ...identity, groupId }))
-    await this.#groupCoordinator!.txnOffsetCommit({
-      ...identity,
-      groupId,
-      topics: [{ topic, partitions: [{ partition, offset: String(offset), metadata: encodeMetadata(metadata) }] }],
-    })
-  }
-
-  /** Comes again after ever longer pauses while the coordinator asks for it, for as long as it may take to end a transaction. */
-  async #persist<T>(request: () => Promise<T>): Promise<T> {
-    const endMs = Date.now() + 30_000
-    for (let delayMs = 1; ; delayMs = Math.min(delayMs * 1.5, 50)) {
-      try {
-        return await request()
-      } catch (error) {
-        if (!asksToComeAgain(error) || this.#signal.aborted || Date.now() > endMs) throw error
-        await pause(delayMs, this.#signal)
-      }
-    }
-  }
 }
 
 function partitionsByTopic(batches: readonly ProduceBatch[]): { readonly topic: string; readonly partitions: readonly number[] }[] {
   const topics = Map.groupBy(batches, (batch) => batch.topic)
   return Array.from(topics, ([topic, of]) => ({ topic, partitions: of.map((batch) => batch.partition) }))
-}
-
-/** Waits for all, so that nothing of a failed commit is still on its way when the next begins; then the first failure. */
-async function settled(parts: readonly Promise<void>[]): Promise<void> {
-  for (const result of await Promise.allSettled(parts)) if (result.status === 'rejected') throw result.reason
 }

@@ -1,0 +1,210 @@
+import { randomUUID } from 'node:crypto'
+import kafkajs from 'kafkajs'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { sharedKafka } from '../../../test/brokers/shared.ts'
+import { KafkaBus } from '../src/kafka/kafka-bus.ts'
+import { coordinatorTypes, type OpenCluster, openCluster, repairRequestQueue } from '../src/kafka/kafkajs-cluster.ts'
+import { positionsTopic } from '../src/kafka/position-record.ts'
+import { TransactionalWriter } from '../src/kafka/transaction.ts'
+import type { Attempt, Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
+import { copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
+
+const kafka = await sharedKafka()
+
+describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
+  const brokers = 'skipped' in kafka ? [] : [...kafka.brokers]
+  const client = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING })
+  const admin = client.admin()
+  let bus: KafkaBus
+  let open: OpenCluster
+  let [group, input, output] = ['', '', '']
+  let running: Processor[] = []
+
+  beforeAll(async () => {
+    repairRequestQueue()
+    await admin.connect()
+    bus = new KafkaBus({ brokers, sessionTimeoutMs: 6000 })
+    await bus.start(AbortSignal.timeout(30_000))
+    open = openCluster(client)
+    await open.cluster.connect()
+  })
+  afterAll(async () => {
+    await bus.drain()
+    await open.close()
+    await admin.disconnect()
+    if (!('skipped' in kafka)) await kafka.stop()
+  })
+  beforeEach(async () => {
+    const id = randomUUID().slice(0, 8)
+    ;[group, input, output] = [`group-${id}`, `in-${id}`, `out-${id}`]
+    await bus.topics.ensure([input, output].map((name) => ({ name, partitions: 1 })))
+  })
+  afterEach(async () => {
+    await Promise.all(running.map((processor) => processor.drain()))
+    running = []
+  })
+
+  const start = async (handle: Handler = copyTo(output), options: Partial<ProcessOptions> = {}): Promise<Processor> => {
+    const limits = { from: 'earliest', maxSliceRecords: 10, maxSliceBytes: 1 << 20, concurrency: 4 } as const
+    const processor = bus.process({ topics: [input], group, ...limits, ...options }, handle)
+    running.push(processor)
+    await processor.start(AbortSignal.timeout(30_000))
+    return processor
+  }
+  const at = async (processor: Processor, offset: bigint): Promise<void> =>
+    until(async () => (await processor.lags())[0]!.committedOffset === offset, `offset ${offset}`)
+  /** Answers what is there, up to `count`, and ends in order. */
+  const answer = async (count: number): Promise<void> => {
+    const processor = await start()
+    await at(processor, BigInt(count))
+    await processor.drain()
+  }
+  /** As tools do it for a group without members. */
+  const setOffset = async (offset: number, metadata = ''): Promise<void> => {
+    const coordinator = await open.cluster.findGroupCoordinator({ groupId: group, coordinatorType: coordinatorTypes.group })
+    const topics = [{ topic: input, partitions: [{ partition: 0, offset: String(offset), metadata }] }]
+    await coordinator.offsetCommit({ groupId: group, groupGenerationId: -1, memberId: '', topics })
+  }
+  const groupOffset = async (): Promise<number> => {
+    const [found] = await admin.fetchOffsets({ groupId: group, topics: [input] })
+    return Number(found!.partitions[0]!.offset)
+  }
+  const writer = (): TransactionalWriter =>
+    new TransactionalWriter(open.cluster, { group, topic: input, partition: 0 }, AbortSignal.timeout(20_000))
+  const numbers = (first: number, end: number): string[] => Array.from({ length: end - first }, (_, i) => `p0-${first + i}`)
+
+  test('and what the coordinator forgets of the group changes nothing', async () => {
+    await fill(bus, input, 1, 25)
+    await answer(25)
+    await admin.deleteGroups([group])
+    expect(await groupOffset()).toBe(-1)
+    await fill(bus, input, 1, 5, 25)
+    await answer(30)
+    expect(valuesOf(await readAll(bus, output))).toEqual(numbers(0, 30))
+    expect(await groupOffset()).toBe(30)
+  })
+
+  test('nor what it remembers of earlier', async () => {
+    await fill(bus, input, 1, 25)
+    await answer(25)
+    await setOffset(10, 'spillway-told\n')
+    await fill(bus, input, 1, 5, 25)
+    await answer(30)
+    expect(valuesOf(await readAll(bus, output))).toEqual(numbers(0, 30))
+  })
+
+  test('of which the group hears within a second or two, though no tool needs to ask', async () => {
+    const processor = await start()
+    await fill(bus, input, 1, 25)
+    await at(processor, 25n)
+    await until(async () => (await groupOffset()) === 25, 'the group to be told')
+  })
+
+  test('but a user’s offset counts, once', async () => {
+    await fill(bus, input, 1, 20)
+    await answer(20)
+    await setOffset(12)
+    await answer(20)
+    await answer(20)
+    expect(valuesOf(await readAll(bus, output))).toEqual([...numbers(0, 20), ...numbers(12, 20)])
+  })
+
+  test('also where the process dies after it has made it the record, before the group is told', async () => {
+    await fill(bus, input, 1, 20)
+    await answer(20)
+    await setOffset(12)
+    const dying = writer()
+    await dying.begin()
+    expect(await dying.recorded()).toMatchObject({ offset: 20n })
+    await dying.commit([], { offset: 12n, stamp: undefined, note: undefined })
+    await answer(20)
+    await answer(20)
+    expect(valuesOf(await readAll(bus, output))).toEqual([...numbers(0, 20), ...numbers(12, 20)])
+  })
+
+  test('as does where a user has a new group begin', async () => {
+    await fill(bus, input, 1, 20)
+    await setOffset(12)
+    await answer(20)
+    expect(valuesOf(await readAll(bus, output))).toEqual(numbers(12, 20))
+  })
+
+  test('and the position of an earlier release, which lay in the group, with its stamp and note', async () => {
+    await fill(bus, input, 1, 20)
+    await setOffset(12, 'spillway-stamp:store\nspillway-note:here')
+    const events: ProcessorEvent[] = []
+    const other = await start(copyTo(output), { stamp: 'another', onEvent: (event) => void events.push(event) })
+    await until(() => events.some(({ kind }) => kind === 'refused'), 'the refusal')
+    await other.drain()
+    const attempts: Attempt[] = []
+    const taking: Handler = async (slice, signal, attempt) => (attempts.push(attempt), copyTo(output)(slice, signal))
+    await at(await start(taking, { stamp: 'store' }), 20n)
+    expect(attempts[0]).toMatchObject({ takenOver: true, note: 'here' })
+    expect(valuesOf(await readAll(bus, output))).toEqual(numbers(12, 20))
+  })
+
+  test('whose note is there for the next owner', async () => {
+    await answer(0)
+    const [dying, next] = [writer(), writer()]
+    await dying.begin()
+    await dying.recorded()
+    await dying.commit([], { offset: 7n, stamp: 'store', note: 'here' })
+    await next.begin()
+    expect(await next.recorded()).toEqual({ offset: 7n, stamp: 'store', note: 'here' })
+    await expect(dying.commit([], { offset: 8n, stamp: 'store', note: undefined })).rejects.toThrow()
+  })
+
+  test('found behind any number of transactions that were aborted', async () => {
+    await fill(bus, input, 1, 20)
+    await answer(20)
+    const producer = client.producer({ transactionalId: `${group}-${input}-0`, idempotent: true, maxInFlightRequests: 1 })
+    await producer.connect()
+    for (let i = 0; i < 20; i++) {
+      const transaction = await producer.transaction()
+      await transaction.send({
+        topic: positionsTopic(group, input),
+        messages: [{ partition: 0, key: 'position', value: '{"offset":"3"}' }],
+      })
+      await transaction.abort()
+    }
+    await producer.disconnect()
+    const next = writer()
+    await next.begin()
+    expect(await next.recorded()).toMatchObject({ offset: 20n })
+  })
+
+  test('that nobody else may have written beside: what was read is then looked up again, and nothing committed', async () => {
+    await fill(bus, input, 1, 20)
+    await answer(20)
+    const next = writer()
+    await next.begin()
+    await next.recorded()
+    const producer = client.producer()
+    await producer.connect()
+    await producer.send({ topic: positionsTopic(group, input), messages: [{ partition: 0, key: 'position', value: '{"offset":"25"}' }] })
+    await producer.disconnect()
+    await expect(next.commit([], { offset: 21n, stamp: undefined, note: undefined })).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    await next.begin()
+    expect(await next.recorded()).toMatchObject({ offset: 25n })
+  })
+
+  test('of a topic, and not of one that is made anew with its name', async () => {
+    await fill(bus, input, 1, 20)
+    await answer(20)
+    await admin.deleteTopics({ topics: [input] })
+    await until(async () => (await bus.topics.describe(input)) === undefined, 'the topic to be gone')
+    await bus.topics.ensure([{ name: input, partitions: 1 }])
+    await until(async () => (await groupOffset()) === -1, 'the group to have heard of it')
+    await fill(bus, input, 1, 30, 20)
+    await answer(30)
+    expect(valuesOf(await readAll(bus, output))).toEqual(numbers(0, 50))
+  })
+
+  test('on as many partitions as its topic has, also when that has got more', async () => {
+    await answer(0)
+    await admin.createPartitions({ topicPartitions: [{ topic: input, count: 3 }] })
+    const processor = await start()
+    expect(await bus.topics.describe(positionsTopic(group, input))).toMatchObject({ partitions: 3 })
+    expect(await processor.lags()).toHaveLength(3)
+  })
+})
