@@ -2,7 +2,10 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parseKafkaAddress } from '../src/kafka/address.ts'
 import { assignPartitions } from '../src/assignment.ts'
+import { decodeMetadata, encodeMetadata } from '../src/kafka/group-metadata.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
+import { takenOver } from '../src/kafka/position.ts'
+import { positionsTopic } from '../src/kafka/position-record.ts'
 import { rounds, Sequences } from '../src/kafka/produce.ts'
 import { recordsOf } from '../src/records.ts'
 
@@ -102,5 +105,55 @@ describe('sequences', () => {
   test('rounds keep a partition’s batches in order, one a round', () => {
     const [first, second, third, other] = [batch(0, 1), batch(0, 2), batch(0, 3), batch(1, 1)]
     expect(rounds([first, second, other, third])).toEqual([[first, other], [second], [third]])
+  })
+})
+
+describe('the position that is gone on from', () => {
+  const record = { offset: 20n, stamp: 'store', note: undefined }
+  const told = { offset: 15n, stamp: 'store', note: undefined, isTold: true }
+  const given = { offset: 5n, stamp: undefined, note: undefined, isTold: false }
+
+  test('is the record, whatever the group was told or has forgotten', () => {
+    expect(takenOver(record, told)).toEqual({ position: record, isGiven: false })
+    expect(takenOver(record, undefined)).toEqual({ position: record, isGiven: false })
+  })
+
+  test('is what somebody else gave the group, and must then be made the record', () => {
+    expect(takenOver(record, given)).toEqual({ position: given, isGiven: true })
+    expect(takenOver(undefined, given)).toEqual({ position: given, isGiven: true })
+  })
+
+  test('is what the group was told where the record is gone, and none where there is nothing', () => {
+    expect(takenOver(undefined, told)).toEqual({ position: told, isGiven: false })
+    expect(takenOver(undefined, undefined)).toEqual({ position: undefined, isGiven: false })
+  })
+
+  test('is known as ours, or an earlier release’s with its stamp and note, by what lies beside the offset', () => {
+    expect(decodeMetadata(encodeMetadata('store'))).toEqual({ isTold: true, stamp: 'store', note: undefined })
+    expect(decodeMetadata(encodeMetadata(undefined))).toEqual({ isTold: true, stamp: undefined, note: undefined })
+    expect(decodeMetadata('spillway-stamp:s\nspillway-note:n')).toEqual({ isTold: false, stamp: 's', note: 'n' })
+    for (const text of ['', null, 'a tool’s own words'])
+      expect(decodeMetadata(text)).toEqual({ isTold: false, stamp: undefined, note: undefined })
+  })
+})
+
+describe('the topic of a group’s positions', () => {
+  test('says whose they are', () => {
+    expect(positionsTopic('fraud.router', 'fraud.features')).toBe('fraud.router.positions.fraud.features')
+  })
+
+  test('is a name that Kafka takes, and no other pair’s', () => {
+    const name = fc.oneof(
+      fc.string({ minLength: 1 }),
+      fc.stringMatching(/^[a-z.]{1,249}$/),
+      fc.constantFrom('a', 'a.positions', 'positions.a', 'b'),
+    )
+    fc.assert(
+      fc.property(name, name, name, name, (group, topic, otherGroup, otherTopic) => {
+        expect(positionsTopic(group, topic)).toMatch(/^[\w.-]{1,249}$/)
+        const isSame = group === otherGroup && topic === otherTopic
+        expect(positionsTopic(group, topic) === positionsTopic(otherGroup, otherTopic)).toBe(isSame)
+      }),
+    )
   })
 })
