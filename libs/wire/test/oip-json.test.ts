@@ -1,4 +1,4 @@
-import { bytesColumn, type Datatype, type FixedDatatype, MeshError, type Tensor } from '@spillway/core'
+import { bytesColumn, type Datatype, type FixedDatatype, MeshError, type Tensor, tensor } from '@spillway/core'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { tensorArbitrary } from '../../core/test/arbitraries.ts'
@@ -59,6 +59,31 @@ describe('what is written reads back the same', () => {
       }),
       { numRuns: 150 },
     )
+  })
+
+  test('ids, names of models and of outputs, of any characters and length', () => {
+    const text = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.string({ minLength: 28, maxLength: 40 }),
+      fc.constantFrom('"', '\\', '\x7f', '\x1f', '~', ' '),
+    )
+    fc.assert(
+      fc.property(text, text, text, (id, model, name) => {
+        const outputs = [{ name, tensor: tensor('FP32', [1], Float32Array.of(1)), binary: false }]
+        const { bytes } = writeInferResponse({ id, model, version: '1', outputs })
+        const written = JSON.parse(Buffer.from(bytes).toString()) as { id?: string; model_name: string; outputs: { name: string }[] }
+        expect([written.id ?? '', written.model_name, written.outputs[0]!.name]).toEqual(
+          [id, model, name].map((each) => each.toWellFormed()),
+        )
+      }),
+    )
+  })
+
+  test('members that only look like the protocol’s are read over', () => {
+    const { inputs } = read(
+      '{"inpuus":1,"inputs":[{"dxta":[9],"name":"dbta","nxme":"y","shape":[1],"shxpe":[7],"datatype":"FP32","data":[1],"dat":[2],"":0}],"idd":"x"}',
+    )
+    expect(inputs).toEqual(new Map([['dbta', tensor('FP32', [1], Float32Array.of(1))]]))
   })
 
   test('an FP32 by its shortest text', () => {

@@ -1,4 +1,5 @@
 import { MeshError } from '@spillway/core'
+import { protocolWord } from './protocol-words.ts'
 
 const quote = 0x22
 const comma = 0x2c
@@ -182,7 +183,8 @@ export class JsonTokens {
   /** Reads a string, with its escapes resolved. */
   string(): string {
     const plain = this.plainString()
-    return plain === undefined ? this.#escapedString() : this.bytes.toString('utf8', plain.start, plain.end)
+    if (plain === undefined) return this.#escapedString()
+    return protocolWord(this.bytes, plain.start, plain.end) ?? this.bytes.toString('utf8', plain.start, plain.end)
   }
 
   /** Reads a string that has no escapes and says where its bytes lie; undefined, and nothing read, where it has some. */

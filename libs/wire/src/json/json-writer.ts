@@ -3,6 +3,11 @@ import { type Decimal, digitCount, shortestFp32, shortestFp64 } from './decimal.
 const zero = 0x30
 const minus = 0x2d
 const point = 0x2e
+const quote = 0x22
+const backslash = 0x5c
+
+/** Longer strings are written faster by the runtime. */
+const mostPlain = 32
 
 /** The digits that C's `%g` prints before it goes over to an exponent, where six digits are enough to read the number back, and where they are not. */
 const shortDigits = 6
@@ -32,7 +37,10 @@ export class JsonWriter {
   /** JSON as it stands, ASCII only: brackets, commas, keywords. */
   raw(text: string): void {
     this.#reserve(text.length)
-    for (let i = 0; i < text.length; i++) this.#bytes[this.#end++] = text.charCodeAt(i)
+    const bytes = this.#bytes
+    const start = this.#end
+    for (let i = 0; i < text.length; i++) bytes[start + i] = text.charCodeAt(i)
+    this.#end = start + text.length
   }
 
   byte(byte: number): void {
@@ -41,7 +49,24 @@ export class JsonWriter {
   }
 
   string(text: string): void {
-    this.text(JSON.stringify(text))
+    if (!this.#plain(text)) this.text(JSON.stringify(text))
+  }
+
+  /** Writes a short string of plain ASCII, as names are; false, and nothing written, where it is another. */
+  #plain(text: string): boolean {
+    if (text.length > mostPlain) return false
+    this.#reserve(text.length + 2)
+    const bytes = this.#bytes
+    let end = this.#end
+    bytes[end++] = quote
+    for (let i = 0; i < text.length; i++) {
+      const code = text.charCodeAt(i)
+      if (code < 0x20 || code > 0x7e || code === quote || code === backslash) return false
+      bytes[end++] = code
+    }
+    bytes[end++] = quote
+    this.#end = end
+    return true
   }
 
   /** JSON as it stands, in any script. */
