@@ -2,6 +2,11 @@
 export interface Place {
   /** Asked once, as soon as the size of the request is known, in bytes. @returns whether there is room for it */
   reserve(bytes: number): boolean
+  /**
+   * Told of a unary call with a deadline what was left of its time, in ms, when its answer was on its way: 0 where there was none in time.
+   * @param givenMs the time that it had when it came
+   */
+  answered?(leftMs: number, givenMs: number): void
   /** Gives back all of it. Idempotent. */
   release(): void
 }

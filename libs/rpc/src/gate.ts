@@ -52,13 +52,14 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[':path'] ?? ''
     const route = options.routes.get(path)
-    const serve = (): void => (route !== undefined && isPlain(headers) ? serveUnary(route, stream, headers) : next(stream, headers))
+    const serve = (place?: Place): void =>
+      route !== undefined && isPlain(headers) ? serveUnary(route, stream, headers, place) : next(stream, headers)
     const admission = options.admissions.get(path)
     if (admission === undefined) return serve()
     const place = admission.admit()
     if (place === undefined) return refuse(stream, noRoom)
     stream.once('close', () => place.release())
-    serve()
+    serve(place)
     watchRequest(stream, place, options)
   })
 }

@@ -1,4 +1,7 @@
+export * from './admission-limit.ts'
 export * from './admission.ts'
+export * from './allowance.ts'
+export * from './call-room.ts'
 export * from './call.ts'
 export * from './channel.ts'
 export * from './handler.ts'

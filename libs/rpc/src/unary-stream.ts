@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
-import { Metadata, type StatusObject } from '@grpc/grpc-js'
+import { Metadata, status as Status, type StatusObject } from '@grpc/grpc-js'
 import { MeshError } from '@spillway/core'
+import type { Place } from './admission.ts'
 import { type CallOrigin, ServerCall } from './call.ts'
 import { answerUnary, type Binding, type UnaryRpc } from './handler.ts'
 import { statusOf } from './status.ts'
@@ -63,14 +64,15 @@ class StreamOrigin implements CallOrigin {
  * Answers a unary call on its HTTP/2 stream: grpc-js, which holds one call like a stream of many messages, takes about as much of the processor again as
  * HTTP/2 itself.
  */
-export function serveUnary(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
-  new UnaryStream(route, stream, headers).start()
+export function serveUnary(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders, place?: Place): void {
+  new UnaryStream(route, stream, headers, place).start()
 }
 
 class UnaryStream {
   readonly #route: UnaryRoute
   readonly #stream: ServerHttp2Stream
   readonly #call: ServerCall
+  readonly #place: Place | undefined
   #deadline: NodeJS.Timeout | undefined
   readonly #timeoutMs: number | undefined
   readonly #parts: Buffer[] = []
@@ -80,9 +82,10 @@ class UnaryStream {
   /** The status is on its way: what comes of the request is thrown away. */
   #answered = false
 
-  constructor(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders) {
+  constructor(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders, place: Place | undefined) {
     this.#route = route
     this.#stream = stream
+    this.#place = place
     this.#timeoutMs = timeoutOf(headers['grpc-timeout'])
     this.#call = new ServerCall(new StreamOrigin(headers, Date.now() + (this.#timeoutMs ?? Infinity)))
   }
@@ -145,6 +148,7 @@ class UnaryStream {
     frame.writeUInt32BE(message.length, 1)
     frame.set(message, prefixBytes)
     this.#answered = true
+    this.#tellPlace(this.#call.deadlineMs - Date.now())
     stream.respond(answerHeaders, answerOptions)
     stream.once('wantTrailers', sendOk)
     stream.end(frame)
@@ -159,9 +163,14 @@ class UnaryStream {
     if (this.#isOver()) return
     this.#answered = true
     this.#parts.length = 0
+    if (code === Status.DEADLINE_EXCEEDED) this.#tellPlace(0)
     const status = { 'grpc-status': String(code), 'grpc-message': encodeURI(details) }
     this.#stream.respond({ ':status': 200, 'content-type': 'application/grpc+proto', ...status, ...metadata.toHttp2Headers() }, endOptions)
     this.#stream.resume()
+  }
+
+  #tellPlace(leftMs: number): void {
+    if (this.#timeoutMs !== undefined) this.#place?.answered?.(leftMs, this.#timeoutMs)
   }
 
   #isOver(): boolean {
@@ -175,6 +184,8 @@ class UnaryStream {
 
   #closed(): void {
     clearTimeout(this.#deadline)
+    // Callers hang up when their time is over, which they may know first.
+    if (!this.#answered && this.#call.deadlineMs - Date.now() <= (this.#timeoutMs ?? 0) / 10) this.#tellPlace(0)
     this.#call.giveUp()
   }
 }

@@ -1,9 +1,7 @@
 import type { Bus, RecordHeaders, RecordPosition } from '@spillway/bus'
 import { bytesColumn, MeshError } from '@spillway/core'
 import type { PredictResult } from '@spillway/mesh'
-import type { Admission, Place } from '@spillway/rpc'
-import { AdmissionLimit } from './admission-limit.ts'
-import { Allowance } from './allowance.ts'
+import { type Admission, AdmissionLimit, Allowance, type Place } from '@spillway/rpc'
 import type { Catalog } from './catalog.ts'
 
 export interface CallLimits {

@@ -2,9 +2,8 @@ import type { Bus } from '@spillway/bus'
 import type { Component } from '@spillway/core'
 import type { GatewayPipeline } from '@spillway/mesh'
 import { GrpcServer } from '@spillway/rpc'
-import { HttpListener, type Readiness, type Telemetry } from '@spillway/telemetry'
-import { Counter, Gauge } from 'prom-client'
-import { type CallLimits, Calls, type Refusal } from './calls.ts'
+import { countRefusals, HttpListener, readGauge, type Readiness, type Telemetry } from '@spillway/telemetry'
+import { type CallLimits, Calls } from './calls.ts'
 import { Catalog } from './catalog.ts'
 import { deadLetterRoutes } from './dead-letter-routes.ts'
 import { eventStreamRoutes } from './event-stream.ts'
@@ -49,7 +48,11 @@ export interface GatewayOptions {
 
 const defaultDrainTimeoutMs = 10_000
 const mib = 2 ** 20
-const warningIntervalMs = 10_000
+const refusals = {
+  name: 'spillway_gateway_refused_calls_total',
+  help: 'Predict and publish calls that there was no room for, by what was full: calls, rows or bytes in flight.',
+  reasons: ['calls', 'rows', 'bytes'] as const,
+}
 
 /** The mesh's front door: REST, server-sent events and gRPC, to predict, publish and subscribe. */
 export class Gateway implements Component {
@@ -71,7 +74,7 @@ export class Gateway implements Component {
       maxEventsPerCall: options.maxEventsPerCall ?? 10_000,
       defaultTimeoutMs: options.defaultTimeoutMs ?? 10_000,
     }
-    const calls = new Calls(catalog, bus, limits, refusals(telemetry))
+    const calls = new Calls(catalog, bus, limits, countRefusals(telemetry, refusals))
     const { maxSubscriptions = 256 } = options
     const subscriptions = new Subscriptions(catalog, bus, maxSubscriptions)
     const closing = this.#closing.signal
@@ -134,35 +137,15 @@ export class Gateway implements Component {
   }
 }
 
-/** Counts refused calls, and warns of them now and then. */
-function refusals({ registry, logger }: Telemetry): (reason: Refusal) => void {
-  const counter = new Counter({
-    name: 'spillway_gateway_refused_calls_total',
-    help: 'Predict and publish calls that there was no room for, by what was full: calls, rows or bytes in flight.',
-    labelNames: ['reason'],
-    registers: [registry],
-  })
-  const byReason = { calls: counter.labels('calls'), rows: counter.labels('rows'), bytes: counter.labels('bytes') }
-  let refused = 0
-  let warnedMs = -Infinity
-  return (reason) => {
-    byReason[reason].inc()
-    refused++
-    const nowMs = performance.now()
-    if (nowMs - warnedMs < warningIntervalMs) return
-    logger.warn({ refused, reason }, 'more calls come in than there is room for: they are refused, and counted')
-    warnedMs = nowMs
-    refused = 0
-  }
-}
-
-function registerGauges({ registry }: Telemetry, calls: Calls, subscriptions: Subscriptions): void {
-  const gauge = (name: string, help: string, read: () => number): void => {
-    const made: Gauge = new Gauge({ name, help, registers: [registry], collect: () => made.set(read()) })
-  }
-  gauge('spillway_gateway_calls_in_flight', 'Predict and publish calls in flight, HTTP and gRPC.', () => calls.inFlight)
-  gauge('spillway_gateway_rows_in_flight', 'Events of predict and publish calls in flight, HTTP and gRPC.', () => calls.rowsInFlight)
-  gauge('spillway_gateway_calls_limit', 'How many there may be: fewer while deadlines are missed.', () => calls.limit)
-  gauge('spillway_gateway_bytes_in_flight', 'Bytes of their requests.', () => calls.bytesInFlight)
-  gauge('spillway_gateway_subscriptions', 'Open subscriptions, HTTP and gRPC.', () => subscriptions.count)
+function registerGauges(telemetry: Telemetry, calls: Calls, subscriptions: Subscriptions): void {
+  readGauge(telemetry, 'spillway_gateway_calls_in_flight', 'Predict and publish calls in flight, HTTP and gRPC.', () => calls.inFlight)
+  readGauge(
+    telemetry,
+    'spillway_gateway_rows_in_flight',
+    'Events of predict and publish calls in flight, HTTP and gRPC.',
+    () => calls.rowsInFlight,
+  )
+  readGauge(telemetry, 'spillway_gateway_calls_limit', 'How many there may be: fewer while deadlines are missed.', () => calls.limit)
+  readGauge(telemetry, 'spillway_gateway_bytes_in_flight', 'Bytes of their requests.', () => calls.bytesInFlight)
+  readGauge(telemetry, 'spillway_gateway_subscriptions', 'Open subscriptions, HTTP and gRPC.', () => subscriptions.count)
 }

@@ -1,11 +1,15 @@
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import { MeshError } from '@spillway/core'
+import type { Admission, Place } from '@spillway/rpc'
 import type { HttpFront, Telemetry } from '@spillway/telemetry'
 import { CallerSignals } from './caller-signal.ts'
-import { errorAnswer } from './http-errors.ts'
+import { type ErrorAnswer, errorAnswer } from './http-errors.ts'
 import { answerCall, type ModelCalls, writeAnswer } from './model-call.ts'
 
 export interface CallFrontOptions {
   readonly calls: readonly ModelCalls[]
+  /** Of calls in any form but with escapes or a query in their path. */
+  readonly room: Admission
   readonly logger: Telemetry['logger']
   /** Calls with larger bodies are left to the app. */
   readonly maxBodyBytes: number
@@ -19,17 +23,25 @@ const plainType = /^[\w.+-]+\/[\w.+-]+(?:; ?charset=[\w-]+)?$/
  * Answers models' calls in the form that nearly all of them have, with a third of the work that the app would have with them. What is written in another way
  * (chunks, compressed bodies, escapes, too large, malformed) is left to the app, which answers the same.
  */
-export function callFront({ calls, logger, maxBodyBytes }: CallFrontOptions): HttpFront {
+export function callFront({ calls, room, logger, maxBodyBytes }: CallFrontOptions): HttpFront {
   const signals = new CallerSignals()
+  const noRoom = new MeshError('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
+  const protocols = calls.map((protocol) => ({ protocol, full: errorAnswer(noRoom, {}, { logger, statuses: protocol.statuses }) }))
   return (request, response, asks) => {
     const { method, url, headers } = request
-    if (asks || method !== 'POST' || !plainPath.test(url!)) return false
-    const length = plainLength(headers)
-    if (!(length > 0 && length <= maxBodyBytes)) return false
-    for (const protocol of calls) {
+    if (method !== 'POST' || !plainPath.test(url!)) return false
+    for (const { protocol, full } of protocols) {
       const answerer = protocol.find(url!)
       if (answerer === undefined) continue
-      // Who is to be refused without work has to be here, before the body is read.
+      const length = plainLength(headers)
+      const isPlain = length > 0 && length <= maxBodyBytes
+      const place = placeFor(room, isPlain ? length : maxBodyBytes)
+      if (place === undefined) {
+        refuse(response, full, asks)
+        return true
+      }
+      response.once('close', () => place.release())
+      if (asks || !isPlain) return false
       readBody(request, length, (body) => {
         answerCall(answerer, { headers, body, signal: signals.of(request.socket) }).then(
           (answer) => writeAnswer(response, 200, answer),
@@ -43,6 +55,19 @@ export function callFront({ calls, logger, maxBodyBytes }: CallFrontOptions): Ht
     }
     return false
   }
+}
+
+function placeFor(room: Admission, bytes: number): Place | undefined {
+  const place = room.admit()
+  if (place === undefined || place.reserve(bytes)) return place
+  place.release()
+  return undefined
+}
+
+/** Before any of the body is read: what comes of it is thrown away by Node.js, so that the connection can go on. */
+function refuse(response: ServerResponse, { status, headers, body }: ErrorAnswer, asks: boolean): void {
+  // RFC 9110, 10.1.1: whoever asked before sending a body may send it all the same, or another request.
+  writeAnswer(response, status, { headers: asks ? [...headers, 'connection', 'close'] : headers, body })
 }
 
 /** The body's length; NaN where there is none, or more has to be known to read it. */

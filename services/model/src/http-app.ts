@@ -1,4 +1,5 @@
 import { MeshError } from '@spillway/core'
+import type { Admission } from '@spillway/rpc'
 import { type OperationsOptions, operationsRoutes, putInFront } from '@spillway/telemetry'
 import { fastify, type FastifyInstance } from 'fastify'
 import type { Socket } from 'node:net'
@@ -12,6 +13,8 @@ export interface HttpAppOptions extends OperationsOptions {
   readonly maxBodyBytes: number
   /** Answered before the app sees them, where they come in their usual form. */
   readonly calls: readonly ModelCalls[]
+  /** Bounds them. */
+  readonly room: Admission
 }
 
 const longestName = 512
@@ -28,7 +31,7 @@ const requestTimeoutMs = 60_000
  * Paths are matched as they are written, but for the first segment (`/V1/…`), which is lower-cased.
  */
 export function createHttpApp(options: HttpAppOptions): FastifyInstance {
-  const { telemetry, maxBodyBytes, calls } = options
+  const { telemetry, maxBodyBytes, calls, room } = options
   const onError = errorHandler(telemetry.logger)
   const app = fastify({
     logger: false,
@@ -51,7 +54,7 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
     else decodeBody(body as Buffer, encoding, maxBodyBytes, done)
   })
   operationsRoutes(app, options)
-  const front = callFront({ calls, logger: telemetry.logger, maxBodyBytes })
+  const front = callFront({ calls, room, logger: telemetry.logger, maxBodyBytes })
   let closing = false
   app.addHook('preClose', async () => void (closing = true))
   putInFront(app.server, (...request) => !closing && front(...request))

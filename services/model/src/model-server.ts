@@ -1,7 +1,7 @@
 import type { Component } from '@spillway/core'
-import { GrpcServer } from '@spillway/rpc'
+import { CallRoom, GrpcServer } from '@spillway/rpc'
 import { defaultIdentity, inferenceService, type Models, type ServerIdentity } from '@spillway/serving'
-import { HttpListener, type Telemetry } from '@spillway/telemetry'
+import { countRefusals, HttpListener, readGauge, type Telemetry } from '@spillway/telemetry'
 import { adminRoutes } from './admin-routes.ts'
 import { createHttpApp } from './http-app.ts'
 import { oipCalls, oipRoutes } from './oip-routes.ts'
@@ -10,8 +10,17 @@ import { tensorflowCalls, tensorflowRoutes } from './tensorflow-routes.ts'
 /** As Triton's default for HTTP. */
 const defaultMaxRequestBytes = 64 * 1024 * 1024
 
+/** What a turn of the event loop serves of small calls in about 30 ms: those behind it still have most of their time. */
+const defaultMaxCallsInFlight = 512
+
 /** How long answers under way may take while the server drains. */
 const defaultDrainTimeoutMs = 10_000
+
+const refusals = {
+  name: 'spillway_model_refused_calls_total',
+  help: 'Calls of models that there was no room for, by what was full: calls or bytes in flight.',
+  reasons: ['calls', 'bytes'] as const,
+}
 
 export interface ModelServerOptions {
   readonly models: Models
@@ -27,6 +36,10 @@ export interface ModelServerOptions {
   readonly identity?: ServerIdentity
   /** Most bytes of a request, over either protocol; default 64 MiB. */
   readonly maxRequestBytes?: number
+  /** Calls of models in flight, over both protocols, fewer while deadlines are missed; beyond it RESOURCE_EXHAUSTED. Default 512. */
+  readonly maxCallsInFlight?: number
+  /** Bytes of their requests; beyond it RESOURCE_EXHAUSTED, unless no other is. Default four times `maxRequestBytes`. */
+  readonly maxBytesInFlight?: number
   /** How long answers under way may take while it drains; default 10,000. */
   readonly drainTimeoutMs?: number
 }
@@ -45,8 +58,11 @@ export class ModelServer implements Component {
     const { models, host, grpcHost = host, grpcPort, telemetry } = options
     const { identity = defaultIdentity, maxRequestBytes = defaultMaxRequestBytes, drainTimeoutMs = defaultDrainTimeoutMs } = options
     this.#options = options
+    const { maxCallsInFlight = defaultMaxCallsInFlight, maxBytesInFlight = 4 * maxRequestBytes } = options
+    const room = new CallRoom({ maxCalls: maxCallsInFlight, maxBytes: maxBytesInFlight, refused: countRefusals(telemetry, refusals) })
+    registerGauges(telemetry, room)
     const calls = [oipCalls(models), tensorflowCalls(models)]
-    const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes, calls })
+    const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes, calls, room })
     oipRoutes(app, models, identity, telemetry.logger)
     adminRoutes(app, models, telemetry.logger)
     tensorflowRoutes(app, models)
@@ -55,7 +71,7 @@ export class ModelServer implements Component {
       host: grpcHost,
       port: grpcPort,
       telemetry,
-      services: [inferenceService(models, identity)],
+      services: [inferenceService(models, identity, room)],
       maxMessageBytes: maxRequestBytes,
       drainTimeoutMs,
     })
@@ -93,4 +109,10 @@ export class ModelServer implements Component {
     )
     return this.#drained
   }
+}
+
+function registerGauges(telemetry: Telemetry, room: CallRoom): void {
+  readGauge(telemetry, 'spillway_model_calls_in_flight', 'Calls of models in flight, HTTP and gRPC.', () => room.inFlight)
+  readGauge(telemetry, 'spillway_model_calls_limit', 'How many there may be: fewer while deadlines are missed.', () => room.limit)
+  readGauge(telemetry, 'spillway_model_bytes_in_flight', 'Bytes of their requests.', () => room.bytesInFlight)
 }

@@ -1,4 +1,4 @@
-import { type GrpcService, type RpcCall, type RpcHandler, bidiStreamHandler, unaryHandler } from '@spillway/rpc'
+import { type Admission, type GrpcService, type RpcCall, type RpcHandler, bidiStreamHandler, unaryHandler } from '@spillway/rpc'
 import { inference, type ParameterValue } from '@spillway/wire'
 import type { Models } from '../models.ts'
 import { configMessage } from './config-message.ts'
@@ -12,11 +12,15 @@ import { defaultIdentity, type ServerIdentity } from './server-identity.ts'
 import { statisticsOf } from './statistics-message.ts'
 import { streamInfer } from './stream-infer.ts'
 
-/** The Open Inference Protocol v2 over gRPC (`inference.GRPCInferenceService`), with Triton's extensions. */
-export function inferenceService(models: Models, identity: ServerIdentity = defaultIdentity): GrpcService {
+/**
+ * The Open Inference Protocol v2 over gRPC (`inference.GRPCInferenceService`), with Triton's extensions.
+ * @param admission bounds the calls of `ModelInfer`; unbounded where absent
+ */
+export function inferenceService(models: Models, identity: ServerIdentity = defaultIdentity, admission?: Admission): GrpcService {
   return {
     definition: inference.GRPCInferenceServiceService,
     implementation: { ...aboutServer(models, identity), ...aboutModels(models), ...inferring(models), ...repository(models) },
+    ...(admission !== undefined && { admissions: { modelInfer: admission } }),
   }
 }
 

@@ -1,0 +1,77 @@
+import type { Admission, Place } from './admission.ts'
+import { AdmissionLimit } from './admission-limit.ts'
+import { Allowance } from './allowance.ts'
+
+/** What was full. */
+export type NoRoom = 'calls' | 'bytes'
+
+export interface CallRoomOptions {
+  /** Calls in flight at most; fewer while those that are admitted are answered too late. */
+  readonly maxCalls: number
+  /** Bytes of their requests; one call alone may have more. */
+  readonly maxBytes: number
+  /** Told of each call that there was no room for. */
+  readonly refused: (reason: NoRoom) => void
+}
+
+/** What is kept of a caller's time for the way there and back: a tenth, at most this. */
+const longestReserveMs = 100
+
+/** A caller that gives less is not counted as answered too late: nobody may be able to. */
+const leastTimeMs = 50
+
+/** Room for the calls of a service, by whichever protocol they come. */
+export class CallRoom implements Admission {
+  readonly #limit: AdmissionLimit
+  readonly #bytes: Allowance
+  readonly #refused: (reason: NoRoom) => void
+  #inFlight = 0
+
+  constructor({ maxCalls, maxBytes, refused }: CallRoomOptions) {
+    this.#limit = new AdmissionLimit(maxCalls)
+    this.#bytes = new Allowance(maxBytes)
+    this.#refused = refused
+  }
+
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** How many there may be at present. */
+  get limit(): number {
+    return this.#limit.value
+  }
+
+  get bytesInFlight(): number {
+    return this.#bytes.used
+  }
+
+  admit(): Place | undefined {
+    if (this.#inFlight >= this.#limit.value) {
+      this.#refused('calls')
+      return undefined
+    }
+    const began = { atMs: performance.now(), inFlight: ++this.#inFlight }
+    let heldCalls = 1
+    let heldBytes = 0
+    return {
+      reserve: (bytes) => {
+        const room = heldCalls > 0 && this.#bytes.take(bytes)
+        if (room) heldBytes += bytes
+        else this.#refused('bytes')
+        return room
+      },
+      answered: (leftMs, givenMs) => {
+        if (givenMs < leastTimeMs) return
+        if (leftMs >= Math.min(longestReserveMs, givenMs / 10)) this.#limit.inTime(this.#inFlight)
+        else this.#limit.late(began, performance.now())
+      },
+      release: () => {
+        this.#inFlight -= heldCalls
+        this.#bytes.give(heldBytes)
+        heldCalls = 0
+        heldBytes = 0
+      },
+    }
+  }
+}
