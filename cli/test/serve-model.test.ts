@@ -203,6 +203,21 @@ it('an update and a rollback under load by HTTP and gRPC fail no call, and the a
   expect(await server.command.stop()).toBe(0)
 })
 
+it('a rollback stands over a restart where the state is kept', async () => {
+  const state = join(folder, 'state.json')
+  const flags = ['--model-repository', repository, '--model-state', state]
+  const server = await serve(...flags)
+  await models(server, 'promote', 'score', '2')
+  expect(await server.command.stop('SIGKILL')).toBe(null)
+  const again = await serve(...flags)
+  expect(again.command.stdout).toMatch(/score +2 +AVAILABLE +default\nsecond/)
+  expect(await again.command.stop()).toBe(0)
+  writeFileSync(state, '{}')
+  await expect(run(['serve', 'model', ...ports, '--log-level', 'silent', ...flags])).rejects.toThrow(
+    /state\.json: this is not as the service wrote it/,
+  )
+})
+
 describe('models', () => {
   it('sets labels and traffic, and says them', async () => {
     writeFileSync(join(repository, 'score', 'config.pbtxt'), 'version_policy { all {} }')

@@ -6,6 +6,7 @@ import { parseCount, parsePort } from '../options.ts'
 export interface ModelFlags {
   readonly modelRepository?: readonly string[]
   readonly modelCache?: string
+  readonly modelState?: string
   readonly modelControlMode?: 'none' | 'poll' | 'explicit'
   readonly repositoryPollSecs?: number
   readonly loadModel?: readonly string[]
@@ -34,6 +35,7 @@ export interface ModelFlags {
 const names: readonly (keyof ModelFlags)[] = [
   'modelRepository',
   'modelCache',
+  'modelState',
   'modelControlMode',
   'repositoryPollSecs',
   'loadModel',
@@ -71,6 +73,7 @@ export function addModelFlags(command: Command): void {
     .optionsGroup('The model service without a pipeline:')
     .option('--model-repository <folder>', 'folder, or s3://bucket/prefix, of <model>/<version>/model.onnx; may be repeated', all)
     .option('--model-cache <folder>', 'where versions from s3:// are kept (default: a folder that goes with the process)')
+    .option('--model-state <file>', 'keeps promotions, labels and traffic over a restart (default: they end with the process)')
     .addOption(new Option('--model-control-mode <mode>', 'which models are loaded (default: none)').choices(['none', 'poll', 'explicit']))
     .option('--repository-poll-secs <seconds>', 'how often poll mode looks (default: 15)', secondsOf('--repository-poll-secs'))
     .option('--load-model <name>', 'in explicit mode: loaded at the start, * for all; may be repeated', all)

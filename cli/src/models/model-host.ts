@@ -10,6 +10,7 @@ import {
   ModelListSource,
   type ModelSource,
   S3Source,
+  TrafficFile,
 } from '@spillway/serving'
 import type { Telemetry } from '@spillway/telemetry'
 import { defaultPorts } from '../options.ts'
@@ -116,6 +117,7 @@ function serviceOptions(flags: ModelHostFlags): Omit<ModelServiceOptions, 'sourc
     strictReadiness: flags.strictReadiness ?? true,
     identity: { ...defaultIdentity, ...(flags.serverName !== undefined && { name: flags.serverName }) },
     batching: batching(flags),
+    ...(flags.modelState !== undefined && { keptTraffic: TrafficFile.open(resolve(flags.modelState)) }),
     ...(flags.loadModel !== undefined && { loadModels: flags.loadModel }),
     ...(pollSecs !== undefined && { pollMs: pollSecs * 1000 }),
     ...(memoryBudget !== undefined && { memoryBudgetBytes: memoryBudget }),

@@ -3,6 +3,7 @@ import type { Telemetry } from '@spillway/telemetry'
 import type { BatcherOptions } from '../batching/batcher-options.ts'
 import type { ListedModel } from './directory-source.ts'
 import type { SignatureExpectation } from './loader.ts'
+import type { TrafficStore } from '../traffic/kept-traffic.ts'
 import type { ModelSource } from './source.ts'
 
 /**
@@ -42,6 +43,8 @@ export interface ModelManagerOptions {
   readonly idleUnloadMs?: number
   /** How long a call waits for a model that is loaded for it; default 30,000. */
   readonly loadWaitMs?: number
+  /** Where promotions, labels and traffic outlast the process; nowhere where absent. */
+  readonly keptTraffic?: TrafficStore
   readonly telemetry: Telemetry
   /** Worker threads of each model that is not run inline; default: one for every two cores. */
   readonly workers?: number

@@ -60,6 +60,7 @@ export class ModelManager implements Component, Models {
           : loads.run(() => loader.load(request, this.#stop.signal)),
       metrics: new ModelMetrics(telemetry.registry),
       lifecycle: new LifecycleMetrics(telemetry.registry),
+      keptTraffic: options.keptTraffic,
       clock,
       logger,
     })

@@ -266,6 +266,7 @@ export class ModelControl {
       model.change((traffic) => traffic.promote(version))
       logger.info({ model: model.name, version: text }, 'a model version is promoted')
       await model.reconcile(true, this.#isStopped)
+      model.keep()
     })
   }
 
@@ -289,6 +290,7 @@ export class ModelControl {
   change(model: ServedModel, change: (traffic: ModelTraffic, loaded: ReadonlyMap<string, Servable>) => void): void {
     model.change(change)
     void model.turn(() => model.reconcile(false, this.#isStopped))
+    model.keep()
   }
 
   /** At the process's end. */

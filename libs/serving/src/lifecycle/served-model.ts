@@ -2,6 +2,7 @@ import { type Clock, MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import type { ModelMetrics } from '../batching/model-metrics.ts'
 import type { VersionStatus } from '../models.ts'
+import type { TrafficStore } from '../traffic/kept-traffic.ts'
 import { ModelTraffic } from '../traffic/model-traffic.ts'
 import type { LifecycleMetrics } from './lifecycle-metrics.ts'
 import { loadFingerprint, type LoadRequest } from './loader.ts'
@@ -16,6 +17,7 @@ export interface ServedModelParts {
   readonly load: (request: LoadRequest) => Promise<Servable>
   readonly metrics: ModelMetrics
   readonly lifecycle: LifecycleMetrics
+  readonly keptTraffic: TrafficStore | undefined
   readonly clock: Clock
   readonly logger: Telemetry['logger']
 }
@@ -52,7 +54,7 @@ export class ServedModel {
     this.name = name
     this.#parts = parts
     this.#retirement = new Retirement(parts.logger)
-    this.traffic = new ModelTraffic(name, parts.lifecycle)
+    this.traffic = new ModelTraffic(name, parts.lifecycle, parts.keptTraffic?.get(name))
   }
 
   get loaded(): ReadonlyMap<string, Servable> {
@@ -110,6 +112,11 @@ export class ServedModel {
   change(change: (traffic: ModelTraffic, loaded: ReadonlyMap<string, Servable>) => void): void {
     change(this.traffic, this.#loaded)
     this.traffic.compile(this.#loaded)
+  }
+
+  /** What was chosen outlasts the process from now on, where there is a place for it. @throws MeshError UNAVAILABLE where that cannot be; it is in effect all the same */
+  keep(): void {
+    this.#parts.keptTraffic?.set(this.name, this.traffic.kept)
   }
 
   /** Versions that failed are tried again, though nothing of them has changed. */

@@ -3,6 +3,7 @@ import type { LifecycleMetrics } from '../lifecycle/lifecycle-metrics.ts'
 import type { Servable } from '../lifecycle/servable.ts'
 import { newestFirst, versionOf } from '../lifecycle/version-policy.ts'
 import type { Traffic } from '../models.ts'
+import type { KeptTraffic } from './kept-traffic.ts'
 import { Route, type RouteShadow, type RouteShare } from './route.ts'
 import { Shadow } from './shadow.ts'
 import { checkTraffic } from './split.ts'
@@ -20,9 +21,11 @@ export class ModelTraffic {
   readonly #model: string
   readonly #metrics: LifecycleMetrics
   readonly #labels = new Map<string, string>()
+  /** Labels of an earlier process, for as long as their versions are not loaded. */
+  readonly #coming: Map<string, string>
   /** Labels as the source wished them when they were last heeded: a label that was moved since is not moved back. */
-  readonly #heeded = new Map<string, string>()
-  #traffic: Traffic = { split: [] }
+  readonly #heeded: Map<string, string>
+  #traffic: Traffic
   #promoted: string | undefined
   #route: Route | undefined
   /** The version that calls go to where there is no split; the last one while nothing is loaded. */
@@ -30,9 +33,24 @@ export class ModelTraffic {
   /** Those that were it before, the latest last. */
   #earlier: readonly string[] = []
 
-  constructor(model: string, metrics: LifecycleMetrics) {
+  /** @param kept what was chosen in an earlier process */
+  constructor(model: string, metrics: LifecycleMetrics, kept?: KeptTraffic) {
     this.#model = model
     this.#metrics = metrics
+    this.#coming = new Map(Object.entries(kept?.labels ?? {}))
+    this.#heeded = new Map(Object.entries(kept?.heeded ?? {}))
+    this.#traffic = kept?.traffic ?? { split: [] }
+    this.#promoted = kept?.promoted
+  }
+
+  /** What a later process is to go on with. */
+  get kept(): KeptTraffic {
+    return {
+      ...(this.#promoted !== undefined && { promoted: this.#promoted }),
+      labels: Object.fromEntries([...this.#coming, ...this.#labels]),
+      heeded: Object.fromEntries(this.#heeded),
+      traffic: this.#traffic,
+    }
   }
 
   get labels(): ReadonlyMap<string, string> {
@@ -69,7 +87,7 @@ export class ModelTraffic {
   /** Versions that stay loaded though the policy would let them go. */
   get held(): ReadonlySet<string> {
     const targets = [...this.#traffic.split, ...(this.#traffic.shadow === undefined ? [] : [this.#traffic.shadow])]
-    return new Set([...this.#labels.values(), ...targets.flatMap(({ to }) => this.#resolve(to) ?? [])])
+    return new Set([...this.#labels.values(), ...this.#coming.values(), ...targets.flatMap(({ to }) => this.#resolve(to) ?? [])])
   }
 
   /** All calls that name no version go to this one; undefined: to the newest. A split ends by it, as one that would send calls past the promoted version. */
@@ -91,14 +109,21 @@ export class ModelTraffic {
     if (label === '') throw new MeshError('INVALID_ARGUMENT', 'a label needs a name', { field: 'label' })
     if (version === undefined) this.#labels.delete(label)
     else this.#labels.set(label, this.#mustBeLoaded(version, 'version', loaded))
+    this.#coming.delete(label)
   }
 
   /** Sets the source's labels that stand for loaded versions, each once for as long as the source says the same. */
   heed(wishes: ReadonlyMap<string, string>, loaded: Loaded): void {
+    for (const [label, version] of this.#coming)
+      if (loaded.has(version)) {
+        this.#labels.set(label, version)
+        this.#coming.delete(label)
+      }
     for (const [label, text] of wishes) {
       const version = versionOf(text)
       if (version === undefined || this.#heeded.get(label) === version || !loaded.has(version)) continue
       this.#labels.set(label, version)
+      this.#coming.delete(label)
       this.#heeded.set(label, version)
     }
   }
