@@ -13,6 +13,10 @@ export interface Place {
 
 /** Bounds what a server takes on. */
 export interface Admission {
-  /** Takes a call in before anything of its request is read. @returns undefined where there is no room for it */
-  admit(): Place | undefined
+  /**
+   * Takes a call in before anything of its request is read.
+   * @param patient whether its caller waits as long as it takes
+   * @returns undefined where there is no room for it
+   */
+  admit(patient?: boolean): Place | undefined
 }

@@ -6,7 +6,7 @@ import { Allowance } from './allowance.ts'
 export type NoRoom = 'calls' | 'bytes'
 
 export interface CallRoomOptions {
-  /** Calls in flight at most; fewer while those that are admitted are answered too late. */
+  /** Calls in flight at most; for those with a deadline fewer while such calls are answered too late. */
   readonly maxCalls: number
   /** Bytes of their requests; one call alone may have more. */
   readonly maxBytes: number
@@ -22,12 +22,14 @@ const leastTimeMs = 50
 
 /** Room for the calls of a service, by whichever protocol they come. */
 export class CallRoom implements Admission {
+  readonly #maxCalls: number
   readonly #limit: AdmissionLimit
   readonly #bytes: Allowance
   readonly #refused: (reason: NoRoom) => void
   #inFlight = 0
 
   constructor({ maxCalls, maxBytes, refused }: CallRoomOptions) {
+    this.#maxCalls = maxCalls
     this.#limit = new AdmissionLimit(maxCalls)
     this.#bytes = new Allowance(maxBytes)
     this.#refused = refused
@@ -37,7 +39,7 @@ export class CallRoom implements Admission {
     return this.#inFlight
   }
 
-  /** How many there may be at present. */
+  /** With how many in flight a call with a deadline is taken at present. */
   get limit(): number {
     return this.#limit.value
   }
@@ -46,8 +48,8 @@ export class CallRoom implements Admission {
     return this.#bytes.used
   }
 
-  admit(): Place | undefined {
-    if (this.#inFlight >= this.#limit.value) {
+  admit(patient: boolean = false): Place | undefined {
+    if (this.#inFlight >= (patient ? this.#maxCalls : this.#limit.value)) {
       this.#refused('calls')
       return undefined
     }

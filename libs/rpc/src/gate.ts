@@ -2,6 +2,7 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:h
 import type { Server } from '@grpc/grpc-js'
 import { type Code, codeNumbers, MeshError } from '@spillway/core'
 import type { Admission, Place } from './admission.ts'
+import { ArrivalClock } from './arrival-clock.ts'
 import { endOptions, isPlain, prefixBytes, serveUnary, type UnaryRoute } from './unary-stream.ts'
 
 export interface GateOptions {
@@ -47,16 +48,19 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
   const [next, ...others] = http2Server.listeners('stream') as StreamListener[]
   if (next === undefined || others.length > 0) throw unknownLayout()
   http2Server.removeListener('stream', next)
+  const clock = new ArrivalClock()
   http2Server.updateSettings({ initialWindowSize: windowBytes })
   http2Server.on('session', (session) => session.setLocalWindowSize(windowBytes))
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[':path'] ?? ''
     const route = options.routes.get(path)
     const serve = (place?: Place): void =>
-      route !== undefined && isPlain(headers) ? serveUnary(route, stream, headers, place) : next(stream, headers)
+      route !== undefined && isPlain(headers)
+        ? serveUnary(route, stream, headers, { place, arrivedMs: clock.arrivedMs() })
+        : next(stream, headers)
     const admission = options.admissions.get(path)
     if (admission === undefined) return serve()
-    const place = admission.admit()
+    const place = admission.admit(headers['grpc-timeout'] === undefined)
     if (place === undefined) return refuse(stream, noRoom)
     stream.once('close', () => place.release())
     serve(place)

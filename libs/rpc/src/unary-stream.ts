@@ -16,6 +16,14 @@ export interface UnaryRoute {
   readonly maxMessageBytes: number
 }
 
+/** How a call came to be served. */
+export interface Arrival {
+  /** The room that it has been given, where there are bounds. */
+  readonly place: Place | undefined
+  /** From when on its time counts, ms since the epoch. */
+  readonly arrivedMs: number
+}
+
 /** Compressed flag and length (gRPC over HTTP2, "Length-Prefixed-Message"). */
 export const prefixBytes = 5
 
@@ -64,8 +72,8 @@ class StreamOrigin implements CallOrigin {
  * Answers a unary call on its HTTP/2 stream: grpc-js, which holds one call like a stream of many messages, takes about as much of the processor again as
  * HTTP/2 itself.
  */
-export function serveUnary(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders, place?: Place): void {
-  new UnaryStream(route, stream, headers, place).start()
+export function serveUnary(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders, arrival: Arrival): void {
+  new UnaryStream(route, stream, headers, arrival).start()
 }
 
 class UnaryStream {
@@ -82,12 +90,12 @@ class UnaryStream {
   /** The status is on its way: what comes of the request is thrown away. */
   #answered = false
 
-  constructor(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders, place: Place | undefined) {
+  constructor(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders, { place, arrivedMs }: Arrival) {
     this.#route = route
     this.#stream = stream
     this.#place = place
     this.#timeoutMs = timeoutOf(headers['grpc-timeout'])
-    this.#call = new ServerCall(new StreamOrigin(headers, Date.now() + (this.#timeoutMs ?? Infinity)))
+    this.#call = new ServerCall(new StreamOrigin(headers, arrivedMs + (this.#timeoutMs ?? Infinity)))
   }
 
   start(): void {
@@ -98,7 +106,8 @@ class UnaryStream {
       .on('end', () => this.#run())
       .on('close', () => this.#closed())
     if (Number.isNaN(timeoutMs)) this.#refuse('INTERNAL', 'Invalid grpc-timeout value')
-    else if (timeoutMs !== undefined && timeoutMs <= maxTimerMs) this.#deadline = setTimeout(() => this.#expired(), timeoutMs)
+    else if (timeoutMs !== undefined && timeoutMs <= maxTimerMs)
+      this.#deadline = setTimeout(() => this.#expired(), this.#call.deadlineMs - Date.now())
   }
 
   #read(chunk: Buffer): void {

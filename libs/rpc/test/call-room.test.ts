@@ -41,6 +41,11 @@ it('takes fewer while answers are too late, not by those who give next to no tim
   // A tenth of the time is the way's.
   answer(15, 200)
   expect(calls.limit).toBe(16)
+  const taken = Array.from({ length: 16 }, () => calls.admit()!)
+  expect(taken.every((place) => place !== undefined)).toBe(true)
+  expect(calls.admit()).toBeUndefined()
+  // Who sets no deadline cannot be answered too late.
+  expect(calls.admit(true)).toBeDefined()
 })
 
 it('learns from calls whose deadline passes', async () => {

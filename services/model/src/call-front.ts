@@ -58,7 +58,8 @@ export function callFront({ calls, room, logger, maxBodyBytes }: CallFrontOption
 }
 
 function placeFor(room: Admission, bytes: number): Place | undefined {
-  const place = room.admit()
+  // HTTP has no deadlines.
+  const place = room.admit(true)
   if (place === undefined || place.reserve(bytes)) return place
   place.release()
   return undefined

@@ -36,7 +36,7 @@ export interface ModelServerOptions {
   readonly identity?: ServerIdentity
   /** Most bytes of a request, over either protocol; default 64 MiB. */
   readonly maxRequestBytes?: number
-  /** Calls of models in flight, over both protocols, fewer while deadlines are missed; beyond it RESOURCE_EXHAUSTED. Default 512. */
+  /** Calls of models in flight, over both protocols; with a deadline fewer while deadlines are missed. Beyond it RESOURCE_EXHAUSTED. Default 512. */
   readonly maxCallsInFlight?: number
   /** Bytes of their requests; beyond it RESOURCE_EXHAUSTED, unless no other is. Default four times `maxRequestBytes`. */
   readonly maxBytesInFlight?: number
@@ -113,6 +113,11 @@ export class ModelServer implements Component {
 
 function registerGauges(telemetry: Telemetry, room: CallRoom): void {
   readGauge(telemetry, 'spillway_model_calls_in_flight', 'Calls of models in flight, HTTP and gRPC.', () => room.inFlight)
-  readGauge(telemetry, 'spillway_model_calls_limit', 'How many there may be: fewer while deadlines are missed.', () => room.limit)
+  readGauge(
+    telemetry,
+    'spillway_model_calls_limit',
+    'With how many in flight a call with a deadline is taken: fewer while deadlines are missed.',
+    () => room.limit,
+  )
   readGauge(telemetry, 'spillway_model_bytes_in_flight', 'Bytes of their requests.', () => room.bytesInFlight)
 }
