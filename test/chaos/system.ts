@@ -2,6 +2,7 @@ import type { BrokerFaults } from '../brokers/mod.ts'
 import type { Acknowledged } from '../checker/check.ts'
 import type { CheckedRecord } from '../checker/record.ts'
 import type { FraudNames } from '../e2e/fraud-run.ts'
+import { lagsIn } from '../e2e/metrics.ts'
 import type { FaultyProxy } from './faulty-proxy.ts'
 import type { Instance } from './instance.ts'
 import type { Menu } from './plan.ts'
@@ -46,8 +47,7 @@ export async function metricsLag(instances: Iterable<Instance>, partitionsRead: 
   for (const instance of instances) {
     const metrics = await instance.metrics()
     if (metrics === undefined) return Infinity
-    for (const [, labels, lag] of metrics.matchAll(/^spillway_consumer_lag_records\{(.*)\} (\d+)$/gm))
-      lags.set(labels!, Math.max(lags.get(labels!) ?? 0, Number(lag)))
+    for (const [labels, lag] of lagsIn(metrics)) lags.set(labels, Math.max(lags.get(labels) ?? 0, lag))
   }
   if (lags.size < partitionsRead) return Infinity
   return [...lags.values()].reduce((sum, lag) => sum + lag, 0)

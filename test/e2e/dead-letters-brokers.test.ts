@@ -5,8 +5,10 @@ import { type Bus, KafkaBus, NatsBus, recordsOf } from '@spillway/bus'
 import { describe, expect, test } from 'vitest'
 import { sharedKafka, sharedNats } from '../brokers/mod.ts'
 import { gatewayUrl } from './example-run.ts'
-import { answeredCounts, atRest, customers, everything, expectedCounts, LettersRun, partitions, payment } from './letters-run.ts'
+import { answeredCounts, customers, expectedCounts, LettersRun, partitions, payment } from './letters-run.ts'
+import { metricsOf, untilAtRest } from './metrics.ts'
 import { type SpillwayProcess, until } from './processes.ts'
+import { readBus } from './read-bus.ts'
 
 const count = 1000
 const shut = 3 * (count / 10)
@@ -53,10 +55,10 @@ describe.each(systems)('dead letters of a mesh over $name', ({ skipped, address,
         expect(await run.said('redrive', where, '--all')).toEqual(['0 letters redriven'])
         await landed(bus, run.topic('predictions'), count, mesh)
         await giveAllAgain(bus, run.topic('redrive'))
-        await atRest(gateway)
+        await untilAtRest(async () => [await metricsOf(gateway)])
         expect(await mesh.stop('SIGTERM'), mesh.output.slice(-2000)).toBe(0)
-        expect(answeredCounts(await everything(bus, run.topic('predictions')))).toEqual(expectedCounts(count))
-        expect(await everything(bus, run.topic('dead-letters'))).toHaveLength(shut)
+        expect(answeredCounts(await readBus(bus, run.topic('predictions')))).toEqual(expectedCounts(count))
+        expect(await readBus(bus, run.topic('dead-letters'))).toHaveLength(shut)
       } finally {
         for (const process of [mesh, ...operators]) await process.stop('SIGKILL')
         await bus.drain()
@@ -69,14 +71,14 @@ describe.each(systems)('dead letters of a mesh over $name', ({ skipped, address,
 
 /** What an operator would do who saw nothing of what the others did. */
 async function giveAllAgain(bus: Bus, topic: string): Promise<void> {
-  for (const [partition, records] of Map.groupBy(await everything(bus, topic), (record) => record.partition))
+  for (const [partition, records] of Map.groupBy(await readBus(bus, topic), (record) => record.partition))
     await bus.publish(topic, recordsOf(records), partition)
 }
 
 async function landed(bus: Bus, topic: string, atLeast: number, mesh: SpillwayProcess): Promise<void> {
   const enough = async (): Promise<true | undefined> => {
     const made = (await bus.topics.describe(topic)) !== undefined
-    return made && (await everything(bus, topic)).length >= atLeast ? true : undefined
+    return made && (await readBus(bus, topic)).length >= atLeast ? true : undefined
   }
   await until(`${atLeast} records on ${topic}`, enough, 60_000, () => mesh.output.slice(-2000))
 }

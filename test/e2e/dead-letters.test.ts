@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { EmbeddedBus } from '@spillway/bus'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { gatewayUrl } from './example-run.ts'
-import { answeredCounts, atRest, customers, everything, expectedCounts, LettersRun, payment } from './letters-run.ts'
+import { answeredCounts, customers, expectedCounts, LettersRun, payment } from './letters-run.ts'
+import { metricsOf, untilAtRest } from './metrics.ts'
 import { type SpillwayProcess, until } from './processes.ts'
+import { readBus } from './read-bus.ts'
 
 const count = 1000
 const malformed = ['{"number": 1', '{"number":"x","customer":"c1","amount":1}', '[]']
@@ -103,7 +105,7 @@ describe('dead letters of a mesh on its embedded bus', () => {
     const lines = await run.said('redrive', at(), '--all')
     expect(lines.at(-1)).toMatch(/^\d+ letters redriven$/)
     await openLetters(malformed.length)
-    await atRest(gateway)
+    await untilAtRest(async () => [await metricsOf(gateway)])
   })
 
   test('that fail again are letters anew, which say how often they were given back, and can be dropped', async () => {
@@ -122,7 +124,7 @@ describe('dead letters of a mesh on its embedded bus', () => {
     expect(await mesh.stop('SIGTERM'), mesh.output.slice(-2000)).toBe(0)
     const bus = new EmbeddedBus({ path: file })
     await bus.start(AbortSignal.timeout(10_000))
-    const predictions = await everything(bus, run.topic('predictions'))
+    const predictions = await readBus(bus, run.topic('predictions'))
     await bus.drain()
     expect(answeredCounts(predictions)).toEqual(expectedCounts(count))
     const all = await run.said('list', ['--bus', `embedded:${file}`], '--json', '--outcome', 'any', '--limit', '5000')

@@ -5,8 +5,10 @@ import { EmbeddedBus } from '@spillway/bus'
 import { afterAll, expect, test } from 'vitest'
 import { check } from '../checker/check.ts'
 import { isClean, summary } from '../checker/report.ts'
+import { gatewayUrl } from './example-run.ts'
 import { fraudEvents, fraudNames, pipelineFacts, topicRecords, writePipeline } from './fraud-run.ts'
-import { SpillwayProcess, until } from './processes.ts'
+import { metricsOf, sentRecords } from './metrics.ts'
+import { anyPorts, SpillwayProcess, until } from './processes.ts'
 import { readBus } from './read-bus.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'spillway-drain-'))
@@ -15,9 +17,6 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 const transactionCount = 10_000
 /** A drain lets slices in work finish for 10 s, and calls for as long; the rest is closing files and threads. */
 const drainLimitMs = 25_000
-
-const sentRecords = (metrics: string, topic: string): number =>
-  Number(new RegExp(`messaging_client_sent_messages_total\\{[^}]*"${topic}"[^}]*\\} (\\d+)`).exec(metrics)?.[1] ?? 0)
 
 test('Given a full backlog, when the process is told to end again and again, then it ends in time, and nothing is lost or answered twice', async () => {
   const names = fraudNames('drain')
@@ -36,33 +35,20 @@ test('Given a full backlog, when the process is told to end again and again, the
   for (const topic of ['transactions', 'labels'] as const) await filled.publish(names[topic], topicRecords(events, topic))
   await filled.drain()
 
-  const flags = [
-    '--pipeline',
-    pipeline,
-    '--data',
-    data,
-    '--http-port',
-    '0',
-    '--grpc-port',
-    '0',
-    '--model-http-port',
-    '0',
-    '--model-grpc-port',
-    '0',
-  ]
+  const flags = ['--pipeline', pipeline, '--data', data, ...anyPorts]
   let answered = 0
   const drains: number[] = []
   for (let stops = 0; answered < transactionCount; stops++) {
     expect(stops).toBeLessThan(20)
     const mesh = new SpillwayProcess(['up', ...flags], folder)
     try {
-      const [, base] = await mesh.printed(/is running: (http:\S+)/)
+      const base = await gatewayUrl(mesh)
       // Each time in the midst of work; the fourth run is let finish.
       const enough = stops < 3 ? 1 : transactionCount - answered
       const sent = await until(
         'some of the backlog to be answered',
         async () => {
-          const count = sentRecords(await (await fetch(`${base!}/metrics`)).text(), names.predictions)
+          const count = sentRecords(await metricsOf(base), names.predictions)
           return count >= enough ? count : undefined
         },
         120_000,

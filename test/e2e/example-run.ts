@@ -5,7 +5,8 @@ import { check } from '../checker/check.ts'
 import type { CheckedRecord } from '../checker/record.ts'
 import type { Report } from '../checker/report.ts'
 import { fraudFolder, type FraudNames, pipelineFacts } from './fraud-run.ts'
-import { repositoryRoot, SpillwayProcess, type TestProcess, until } from './processes.ts'
+import { metricsOf, sentRecords, untilAtRest } from './metrics.ts'
+import { anyPorts, repositoryRoot, SpillwayProcess, type TestProcess } from './processes.ts'
 import { readBus } from './read-bus.ts'
 
 /** The example's pipeline file as it is. */
@@ -25,8 +26,7 @@ export async function gatewayUrl(mesh: TestProcess): Promise<string> {
 
 /** Predictions that the process has made since its start. */
 export async function predictionCount(base: string): Promise<number> {
-  const metrics = await (await fetch(`${base}/metrics`)).text()
-  return Number(/messaging_client_sent_messages_total\{[^}]*"predictions"[^}]*\} (\d+)/.exec(metrics)?.[1] ?? 0)
+  return sentRecords(await metricsOf(base), names.predictions)
 }
 
 export interface RestedRun {
@@ -39,10 +39,11 @@ export interface RestedRun {
 /** Lets the pipeline answer what earlier runs left on its topics, with nothing new coming in, and has the whole checked. */
 export async function restAndCheck(data: string): Promise<RestedRun> {
   const pipeline = join(fraudFolder, 'pipeline.yaml')
-  const ports = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0']
-  const mesh = new SpillwayProcess(['up', '--pipeline', pipeline, '--data', data, ...ports], repositoryRoot)
+  const mesh = new SpillwayProcess(['up', '--pipeline', pipeline, '--data', data, ...anyPorts], repositoryRoot)
   try {
-    await atRest(await gatewayUrl(mesh))
+    const base = await gatewayUrl(mesh)
+    // Transactions and labels, and the second tier's topic; and for each of the two segments the letters that are given back to it.
+    await untilAtRest(async () => [await metricsOf(base)], { lagCount: 5 * 8 })
     const code = await mesh.stop('SIGINT')
     if (code !== 0) throw new Error(`spillway up ended with ${String(code)}:\n${mesh.output.slice(-2000)}`)
   } finally {
@@ -67,22 +68,4 @@ export async function restAndCheck(data: string): Promise<RestedRun> {
     await bus.drain()
     rmSync(data, { recursive: true, force: true })
   }
-}
-
-/** Lags are read once a second, a group at a time: no lag for longer than that, and nothing has come between two groups' readings. */
-async function atRest(base: string): Promise<void> {
-  let sinceMs = Infinity
-  await until(
-    'the pipeline to answer what lies on its topics',
-    async () => {
-      const metrics = await (await fetch(`${base}/metrics`)).text()
-      const lags = [...metrics.matchAll(/^spillway_consumer_lag_records\{.*\} (\d+)$/gm)].map(([, lag]) => Number(lag))
-      // transactions and labels, and the second tier's topic; and for each of the two segments the letters that are given back to it
-      const still = lags.length === 5 * 8 && lags.every((lag) => lag === 0)
-      if (!still) sinceMs = Infinity
-      else if (sinceMs === Infinity) sinceMs = performance.now()
-      return performance.now() - sinceMs > 1500 ? true : undefined
-    },
-    60_000,
-  )
 }

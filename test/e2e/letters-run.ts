@@ -1,9 +1,8 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Bus } from '@spillway/bus'
-import { bytesAt } from '@spillway/core'
 import { logisticModel, writeModel } from '../../libs/serving/test/onnx-builder.ts'
-import { SpillwayProcess, until } from './processes.ts'
+import type { CheckedRecord } from '../checker/record.ts'
+import { anyPorts, SpillwayProcess } from './processes.ts'
 
 /** Stages that refuse some rows for as long as a file is there: one before the features, one behind them, one behind the tiers. */
 const gates = `
@@ -77,8 +76,7 @@ export class LettersRun {
   }
 
   up(bus: string): SpillwayProcess {
-    const ports = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0']
-    const args = ['up', '--pipeline', this.pipeline, '--data', join(this.folder, 'data'), '--bus', bus, ...ports]
+    const args = ['up', '--pipeline', this.pipeline, '--data', join(this.folder, 'data'), '--bus', bus, ...anyPorts]
     return new SpillwayProcess(args, this.folder)
   }
 
@@ -112,54 +110,16 @@ export function expectedCounts(count: number): ReadonlyMap<string, number> {
   return counts
 }
 
-/** Waits until the mesh has processed all that lies on its topics. Lags are read once a second: no lag for longer than that. */
-export async function atRest(gateway: string): Promise<void> {
-  let sinceMs = Infinity
-  const still = async (): Promise<true | undefined> => {
-    const metrics = await (await fetch(`${gateway}/metrics`)).text()
-    const lags = [...metrics.matchAll(/^spillway_consumer_lag_records\{.*\} (\d+)$/gm)].map(([, lag]) => Number(lag))
-    if (lags.length === 0 || lags.some((lag) => lag > 0)) sinceMs = Infinity
-    else if (sinceMs === Infinity) sinceMs = performance.now()
-    return performance.now() - sinceMs > 2500 ? true : undefined
-  }
-  await until('the mesh to process what lies on its topics', still, 60_000)
-}
-
-export interface LogRecord {
-  readonly partition: number
-  readonly key: string
-  readonly value: string
-  readonly headers: Readonly<Record<string, string>>
-}
-
 /** What each prediction's window counted, by event. @throws Error where one is answered twice, or does not say that its letter was given back */
-export function answeredCounts(predictions: readonly LogRecord[]): ReadonlyMap<string, number> {
+export function answeredCounts(predictions: readonly CheckedRecord[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>()
   for (const { value, headers } of predictions) {
     const { id, features } = JSON.parse(value) as { id: string; features: { count_7d: number } }
     if (counts.has(id)) throw new Error(`two answers to ${id}`)
     const redriven = [1, 3, 7].includes(Number(id) % 10) ? '1' : undefined
-    if (headers['spillway-redriven'] !== redriven)
-      throw new Error(`${id} says that it was given back ${headers['spillway-redriven']} times`)
+    if (headers?.['spillway-redriven'] !== redriven)
+      throw new Error(`${id} says that it was given back ${headers?.['spillway-redriven']} times`)
     counts.set(id, features.count_7d)
   }
   return counts
-}
-
-/** All that lies on a topic now, in the committed view. */
-export async function everything(bus: Bus, topic: string): Promise<readonly LogRecord[]> {
-  const ranges = (await bus.topics.offsets(topic)).filter(({ earliest, end }) => end > earliest)
-  const found: LogRecord[] = []
-  if (ranges.length === 0) return found
-  const until = new Map(ranges.map(({ partition, end }) => [partition, end]))
-  const signal = AbortSignal.timeout(60_000)
-  for await (const { partition, records } of bus.subscribe({ topic, from: 'earliest', until, maxSliceRecords: 1000, signal }))
-    for (let row = 0; row < records.count; row++)
-      found.push({
-        partition,
-        key: records.keys === undefined ? '' : Buffer.from(bytesAt(records.keys, row)).toString('utf8'),
-        value: Buffer.from(bytesAt(records.values, row)).toString('utf8'),
-        headers: records.headers?.[row] ?? {},
-      })
-  return found
 }

@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path'
 import { freePorts } from '../brokers/ports.ts'
+import { metricsOf } from './metrics.ts'
 import { SpillwayProcess } from './processes.ts'
 
 export interface MeshServices {
@@ -32,7 +33,7 @@ export class ServiceProcess extends SpillwayProcess {
   }
 
   async metrics(): Promise<string> {
-    return (await fetch(`http://127.0.0.1:${this.httpPort}/metrics`)).text()
+    return metricsOf(`http://127.0.0.1:${this.httpPort}`)
   }
 }
 
@@ -44,7 +45,9 @@ export async function startServices({ pipeline, bus, links, services, store, dat
   const others = [...new Set(services)].filter((service) => service !== 'gateway')
   const peers = others.flatMap((service) => ['--peer', `${service}=127.0.0.1:${grpcPort(service)}`])
   const processes = services.map((service, index) => {
-    const own = ['--links', links, '--data', join(data, `${service}-${index}`)]
+    // The same folder however many others are started with it: a service that is started anew finds what it kept.
+    const number = services.slice(0, index).filter((before) => before === service).length
+    const own = ['--links', links, '--data', join(data, `${service}-${number}`)]
     const listening = ['--http-port', String(ports[index * 2]), '--grpc-port', String(ports[index * 2 + 1])]
     const shared = service === 'preprocessing' && store !== undefined ? ['--store', store] : []
     return new ServiceProcess(

@@ -8,6 +8,7 @@ import { check } from '../checker/check.ts'
 import { readGateway } from '../checker/read-gateway.ts'
 import { readKafka } from '../checker/read-kafka.ts'
 import { isClean, summary } from '../checker/report.ts'
+import { gatewayUrl } from './example-run.ts'
 import {
   brokenEvents,
   type Decision,
@@ -20,6 +21,7 @@ import {
   writePipeline,
 } from './fraud-run.ts'
 import { drainAll, killAll, killAndRestart, lastWords, startServices } from './mesh-services.ts'
+import { metricsOf, sentRecords } from './metrics.ts'
 import { SpillwayProcess, until } from './processes.ts'
 
 const transactionCount = 20_000
@@ -146,18 +148,14 @@ async function runInOneProcess(folder: string): Promise<ReadonlyMap<string, Deci
   await fill(new EmbeddedBus({ path: join(data, `${names.pipeline}.db`) }), names, [])
   const mesh = new SpillwayProcess(['up', '--pipeline', pipeline, '--data', data, '--http-port', '0', '--grpc-port', '0'], folder)
   try {
-    const [, base] = await mesh.printed(/is running: (http:\S+)/)
+    const base = await gatewayUrl(mesh)
     await until(
       'the single process to answer every transaction',
-      async () => {
-        const metrics = await (await fetch(`${base!}/metrics`)).text()
-        const match = new RegExp(`messaging_client_sent_messages_total\\{[^}]*"${names.predictions}"[^}]*\\} (\\d+)`).exec(metrics)
-        return Number(match?.[1] ?? 0) >= transactionCount ? true : undefined
-      },
+      async () => (sentRecords(await metricsOf(base), names.predictions) >= transactionCount ? true : undefined),
       120_000,
       () => mesh.output.slice(-2000),
     )
-    return decisions(await readGateway(base!, names.predictions, { expected: transactionCount }))
+    return decisions(await readGateway(base, names.predictions, { expected: transactionCount }))
   } finally {
     await mesh.stop()
   }

@@ -2,15 +2,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { keyPartition, NatsBus, recordsOf } from '@spillway/bus'
-import { MeshError } from '@spillway/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { logisticModel, writeModel } from '../../libs/serving/test/onnx-builder.ts'
 import { sharedNats } from '../brokers/mod.ts'
-import { check } from '../checker/check.ts'
 import { readNats } from '../checker/read-nats.ts'
 import { isClean, summary } from '../checker/report.ts'
-import { brokenEvents, fraudNames, pipelineFacts, publishBacklog, writePipeline } from './fraud-run.ts'
+import { brokenEvents, fraudNames, publishBacklog, writePipeline } from './fraud-run.ts'
 import { drainAll, killAll, killAndRestart, lastWords, type ServiceProcess, startServices } from './mesh-services.ts'
+import { checkOnNats, writtenOn } from './nats-run.ts'
 import { until } from './processes.ts'
 
 const transactionCount = 20_000
@@ -34,20 +33,10 @@ describe.skipIf('skipped' in nats)('every service in a process of its own, over 
     if (!('skipped' in nats)) await nats.stop()
   })
 
-  async function written(topic: string): Promise<number> {
-    try {
-      return (await bus.topics.offsets(topic)).reduce((sum, { end }) => sum + Number(end), 0)
-    } catch (error) {
-      // Not made yet, or not all of its partitions.
-      if (error instanceof MeshError && error.code === 'NOT_FOUND') return 0
-      throw error
-    }
-  }
-
   const answered = (mesh: readonly ServiceProcess[], topic: string, count: number): Promise<true> =>
     until(
       `${count} records on ${topic}`,
-      async () => ((await written(topic)) >= count ? true : undefined),
+      async () => ((await writtenOn(bus, topic)) >= count ? true : undefined),
       180_000,
       () => lastWords(mesh),
     )
@@ -67,7 +56,7 @@ describe.skipIf('skipped' in nats)('every service in a process of its own, over 
         for (const service of services.toReversed()) {
           await answered(mesh, names.predictions, (atKills.at(-1) ?? 0) + 1)
           await killAndRestart(mesh, service)
-          atKills.push(await written(names.predictions))
+          atKills.push(await writtenOn(bus, names.predictions))
         }
         console.info(`predictions at the kills: ${atKills.join(', ')}`)
         expect(atKills.at(-1), 'predictions at the last kill').toBeLessThan(transactionCount)
@@ -77,14 +66,7 @@ describe.skipIf('skipped' in nats)('every service in a process of its own, over 
       } finally {
         await killAll(mesh)
       }
-      const report = await check({
-        inputs: { [names.transactions]: await read(names.transactions), [names.labels]: await read(names.labels) },
-        predictions: await read(names.predictions),
-        deadLetters: await read(names.deadLetters),
-        alerts: await read(names.alerts),
-        pipeline: pipelineFacts(names),
-        sample: 1000,
-      })
+      const report = await checkOnNats(servers, names)
       expect(isClean(report), summary(report)).toBe(true)
       expect([report.predictions, report.deadLetters]).toEqual([transactionCount, broken.length])
     },
@@ -129,7 +111,9 @@ outputs: { predictions: { topic: ${name}.out, include: [who] }, alerts: { topic:
               expect(++deaths, 'a crash loop').toBeLessThanOrEqual(6)
               mesh[mesh.length - 1] = last.again()
             }
-            return (await written(`${name}.out`)) >= count - 1 && (await written(`${name}.dead-letters`)) >= 1 ? true : undefined
+            return (await writtenOn(bus, `${name}.out`)) >= count - 1 && (await writtenOn(bus, `${name}.dead-letters`)) >= 1
+              ? true
+              : undefined
           },
           240_000,
           () => lastWords(mesh),

@@ -2,14 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { NatsBus } from '@spillway/bus'
-import { MeshError } from '@spillway/core'
 import { afterAll, describe, expect, test } from 'vitest'
 import { sharedNats } from '../brokers/mod.ts'
-import { check } from '../checker/check.ts'
-import { readNats } from '../checker/read-nats.ts'
 import { isClean, summary } from '../checker/report.ts'
-import { brokenEvents, fraudNames, pipelineFacts, publishBacklog, writePipeline } from './fraud-run.ts'
-import { SpillwayProcess, until } from './processes.ts'
+import { brokenEvents, fraudNames, publishBacklog, writePipeline } from './fraud-run.ts'
+import { checkOnNats, writtenOn } from './nats-run.ts'
+import { anyPorts, SpillwayProcess, until } from './processes.ts'
 
 const transactionCount = 20_000
 const nats = await sharedNats()
@@ -34,34 +32,37 @@ describe.skipIf('skipped' in nats)('the fraud pipeline over NATS JetStream, ever
       transactionCount,
       broken.map(({ value }) => value),
     )
-    const written = async (topic: string): Promise<number> => {
-      try {
-        return (await bus.topics.offsets(topic)).reduce((sum, { end }) => sum + Number(end), 0)
-      } catch (error) {
-        // Not made yet, or not all of its partitions.
-        if (error instanceof MeshError && error.code === 'NOT_FOUND') return 0
-        throw error
-      }
-    }
-    const ports = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0']
     let mesh = new SpillwayProcess(
-      ['up', '--pipeline', pipeline, '--bus', `nats://${servers.join(',')}`, '--links', 'topic', '--data', join(folder, 'data'), ...ports],
+      [
+        'up',
+        '--pipeline',
+        pipeline,
+        '--bus',
+        `nats://${servers.join(',')}`,
+        '--links',
+        'topic',
+        '--data',
+        join(folder, 'data'),
+        ...anyPorts,
+      ],
       folder,
     )
     try {
       await until(
         'the first predictions',
-        async () => ((await written(names.predictions)) > 500 ? true : undefined),
+        async () => ((await writtenOn(bus, names.predictions)) > 500 ? true : undefined),
         60_000,
         () => mesh.output,
       )
       await mesh.stop('SIGKILL')
-      expect(await written(names.predictions), 'predictions at the kill').toBeLessThan(transactionCount)
+      expect(await writtenOn(bus, names.predictions), 'predictions at the kill').toBeLessThan(transactionCount)
       mesh = mesh.again()
       await until(
         'every transaction to be answered',
         async () =>
-          (await written(names.predictions)) >= transactionCount && (await written(names.deadLetters)) >= broken.length ? true : undefined,
+          (await writtenOn(bus, names.predictions)) >= transactionCount && (await writtenOn(bus, names.deadLetters)) >= broken.length
+            ? true
+            : undefined,
         180_000,
         () => mesh.output.slice(-4000),
       )
@@ -70,15 +71,7 @@ describe.skipIf('skipped' in nats)('the fraud pipeline over NATS JetStream, ever
       await mesh.stop('SIGKILL')
       await bus.drain()
     }
-    const read = (topic: string): ReturnType<typeof readNats> => readNats(servers, topic)
-    const report = await check({
-      inputs: { [names.transactions]: await read(names.transactions), [names.labels]: await read(names.labels) },
-      predictions: await read(names.predictions),
-      deadLetters: await read(names.deadLetters),
-      alerts: await read(names.alerts),
-      pipeline: pipelineFacts(names),
-      sample: 1000,
-    })
+    const report = await checkOnNats(servers, names)
     expect(isClean(report), summary(report)).toBe(true)
     expect(report.predictions).toBe(transactionCount)
     expect(report.deadLetters).toBe(broken.length)

@@ -7,6 +7,9 @@ export const repositoryRoot: string = join(import.meta.dirname, '..', '..')
 const node = join(repositoryRoot, 'node_modules', '.bin', 'node')
 const cli = join(repositoryRoot, 'cli', 'bin', 'spillway.mjs')
 
+/** `spillway up` and `demo` listen on ports that the system picks. */
+export const anyPorts: readonly string[] = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0']
+
 /** A process of the test's own, with all that it printed; where `group` says so with a process group of its own, to which signals then go, as Ctrl-C does. */
 export class TestProcess {
   readonly child: ChildProcess

@@ -6,9 +6,9 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { readGateway } from '../checker/read-gateway.ts'
 import { isClean, summary } from '../checker/report.ts'
 import { gatewayUrl, predictionCount, restAndCheck } from './example-run.ts'
-import { repositoryRoot, SpillwayProcess, TestProcess, until } from './processes.ts'
+import { anyPorts, repositoryRoot, SpillwayProcess, TestProcess, until } from './processes.ts'
 
-const flags = ['--http-port', '0', '--grpc-port', '0', '--model-http-port', '0', '--model-grpc-port', '0', '--rate', '3000']
+const flags = [...anyPorts, '--rate', '3000']
 /** Of the example event that a start suggests. */
 const exampleId = 999_999_999
 

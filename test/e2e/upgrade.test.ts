@@ -9,8 +9,9 @@ import { parse, stringify } from 'yaml'
 import { sharedKafka } from '../brokers/mod.ts'
 import { readKafka } from '../checker/read-kafka.ts'
 import { fraudEvents, type FraudNames, fraudNames, topicRecords, writePipeline } from './fraud-run.ts'
-import { freePorts } from '../brokers/ports.ts'
-import { SpillwayProcess, until } from './processes.ts'
+import { drainAll, killAll, lastWords, type ServiceProcess, startServices } from './mesh-services.ts'
+import { until } from './processes.ts'
+import { slicesOn } from './read-bus.ts'
 
 const backlog = 400
 const later = 100
@@ -25,15 +26,8 @@ interface File {
 /** Rows in the frames that lie on a topic now. */
 async function frameRows(bus: Bus, topic: string): Promise<number> {
   if ((await bus.topics.describe(topic)) === undefined) return 0
-  const until = new Map((await bus.topics.offsets(topic)).map(({ partition, end }) => [partition, end]))
   let rows = 0
-  for await (const { records } of bus.subscribe({
-    topic,
-    from: 'earliest',
-    until,
-    maxSliceRecords: 100,
-    signal: AbortSignal.timeout(30_000),
-  }))
+  for await (const { records } of slicesOn(bus, topic))
     for (let i = 0; i < records.count; i++) rows += decodeFrame(bytesAt(records.values, i)).batch.rowCount
   return rows
 }
@@ -41,22 +35,15 @@ async function frameRows(bus: Bus, topic: string): Promise<number> {
 describe.skipIf('skipped' in kafka)('Given a backlog of frames that release 1 made, when release 2 starts', () => {
   const brokers = 'skipped' in kafka ? [] : kafka.brokers
   const folder = mkdtempSync(join(tmpdir(), 'spillway-upgrade-'))
-  const running: SpillwayProcess[] = []
+  const running: ServiceProcess[] = []
   afterAll(async () => {
-    for (const each of running) await each.stop('SIGKILL')
+    await killAll(running)
     rmSync(folder, { recursive: true, force: true })
   })
 
-  const serve = async (pipeline: string, services: readonly string[], data: string): Promise<SpillwayProcess[]> => {
-    const ports = await freePorts(services.length * 2)
-    const peers = services.flatMap((service, i) => ['--peer', `${service}=127.0.0.1:${ports[2 * i + 1]!}`])
-    const common = ['--pipeline', pipeline, '--bus', `kafka://${brokers.join(',')}`, '--links', 'topic', ...peers]
-    const started = services.map((service, i) => {
-      const at = ['--http-port', String(ports[2 * i]), '--grpc-port', String(ports[2 * i + 1])]
-      return new SpillwayProcess(['serve', service, ...common, '--data', join(data, service), ...at], folder)
-    })
+  const serve = async (pipeline: string, services: readonly string[], data: string): Promise<ServiceProcess[]> => {
+    const started = await startServices({ pipeline, bus: `kafka://${brokers.join(',')}`, links: 'topic', services, data })
     running.push(...started)
-    await Promise.all(started.map((service) => service.printed(/"msg":"ready"/)))
     return started
   }
   const publish = async (names: FraudNames, from: number, to: number): Promise<void> => {
@@ -90,13 +77,22 @@ describe.skipIf('skipped' in kafka)('Given a backlog of frames that release 1 ma
     change(file)
     writeFileSync(first, stringify(file))
     const mesh = await serve(first, ['model', 'postprocessing', 'cascade-router', 'preprocessing'], join(folder, run))
-    const output = (): string => mesh.map((service) => `--- ${service.name}\n${service.output.slice(-1500)}`).join('\n')
     const answered = async (): Promise<number> => (await count(names.predictions)) + (await count(names.deadLetters))
-    await until('the backlog to be answered', async () => ((await answered()) >= backlog ? true : undefined), 90_000, output)
+    await until(
+      'the backlog to be answered',
+      async () => ((await answered()) >= backlog ? true : undefined),
+      90_000,
+      () => lastWords(mesh),
+    )
     const [predicted, letters] = [await count(names.predictions), await count(names.deadLetters)]
     await publish(names, backlog, backlog + later)
-    await until('what came later', async () => ((await answered()) >= backlog + later ? true : undefined), 90_000, output)
-    for (const service of mesh) expect(await service.stop(), service.output.slice(-1500)).toBe(0)
+    await until(
+      'what came later',
+      async () => ((await answered()) >= backlog + later ? true : undefined),
+      90_000,
+      () => lastWords(mesh),
+    )
+    expect(await drainAll(mesh)).toEqual([])
     expect(await count(names.predictions)).toBe(predicted + later)
     return { names, predicted, letters }
   }

@@ -1,6 +1,6 @@
 import type { Bus } from '@spillway/bus'
-import { bytesAt } from '@spillway/core'
 import type { CheckedRecord } from '../checker/record.ts'
+import { recordsIn } from './read-bus.ts'
 
 /** All that comes to a topic, as it comes. */
 export class TopicWatch {
@@ -28,17 +28,9 @@ export class TopicWatch {
 
   private async read(bus: Bus, topic: string): Promise<void> {
     const { signal } = this.ended
-    for await (const { partition, offsets, records } of bus.subscribe({ topic, from: 'earliest', maxSliceRecords: 1000, signal })) {
+    for await (const slice of bus.subscribe({ topic, from: 'earliest', maxSliceRecords: 1000, signal })) {
       const arrivedMs = performance.now()
-      for (let row = 0; row < records.count; row++)
-        this.records.push({
-          partition,
-          offset: Number(offsets[row]),
-          key: records.keys === undefined ? '' : Buffer.from(bytesAt(records.keys, row)).toString(),
-          value: Buffer.from(bytesAt(records.values, row)).toString(),
-          headers: records.headers?.[row] ?? {},
-          arrivedMs,
-        })
+      for (const record of recordsIn(slice)) this.records.push({ ...record, arrivedMs })
     }
   }
 }

@@ -6,8 +6,11 @@ import { createInterface } from 'node:readline'
 import { EmbeddedBus } from '@spillway/bus'
 import { bytesAt } from '@spillway/core'
 import { afterAll, describe, expect, test } from 'vitest'
+import { gatewayUrl } from '../e2e/example-run.ts'
 import { fraudNames, writePipeline } from '../e2e/fraud-run.ts'
-import { SpillwayProcess, until } from '../e2e/processes.ts'
+import { metricsOf, sentRecords } from '../e2e/metrics.ts'
+import { anyPorts, SpillwayProcess, until } from '../e2e/processes.ts'
+import { slicesOn } from '../e2e/read-bus.ts'
 import { handbookFolder, readDay, recentDays } from './handbook-data.ts'
 import { labelEvents, publishEvents, tooLateEach, transactionEvents, transactionJson } from './handbook-events.ts'
 import { type Comparison, compareWithReference, comparisonText } from './reference.ts'
@@ -44,43 +47,21 @@ describe.skipIf(names.length === 0)('the reference data', () => {
     await publishEvents(bus, topics.labels, labelEvents(days))
     await bus.drain()
 
-    const mesh = new SpillwayProcess(
-      [
-        'up',
-        '--pipeline',
-        pipeline,
-        '--data',
-        data,
-        '--http-port',
-        '0',
-        '--grpc-port',
-        '0',
-        '--model-http-port',
-        '0',
-        '--model-grpc-port',
-        '0',
-      ],
-      work,
-    )
+    const mesh = new SpillwayProcess(['up', '--pipeline', pipeline, '--data', data, ...anyPorts], work)
     const answered = new Map<number, ArrayLike<number>>()
     try {
-      const [, base] = await mesh.printed(/is running: (http:\S+)/)
+      const base = await gatewayUrl(mesh)
       const startedMs = Date.now()
       await until(
         'every transaction to be answered',
-        async () => {
-          const metrics = await (await fetch(`${base!}/metrics`)).text()
-          const sent = (topic: string): number =>
-            Number(new RegExp(`messaging_client_sent_messages_total\\{[^}]*"${topic}"[^}]*\\} (\\d+)`).exec(metrics)?.[1] ?? 0)
-          return sent(topics.predictions) >= published - tooLateEach ? true : undefined
-        },
+        async () => (sentRecords(await metricsOf(base), topics.predictions) >= published - tooLateEach ? true : undefined),
         300_000,
         () => mesh.output.slice(-2000),
       )
       console.info(`${published} transactions in ${((Date.now() - startedMs) / 1000).toFixed(0)} s`)
       for (const day of days.slice(-1))
         for (const [row, id] of day.ids.entries())
-          if (asked.has(id)) answered.set(id, await featuresOfCall(base!, topics.pipeline, transactionJson(day, row)))
+          if (asked.has(id)) answered.set(id, await featuresOfCall(base, topics.pipeline, transactionJson(day, row)))
     } finally {
       await mesh.stop()
     }
@@ -181,14 +162,7 @@ async function predictedFeatures(path: string, topic: string): Promise<ReadonlyM
   const bus = new EmbeddedBus({ path })
   await bus.start(AbortSignal.timeout(60_000))
   const found = new Map<number, Float32Array>()
-  const until = new Map((await bus.topics.offsets(topic)).map(({ partition, end }) => [partition, end]))
-  for await (const { records } of bus.subscribe({
-    topic,
-    from: 'earliest',
-    maxSliceRecords: 1000,
-    until,
-    signal: new AbortController().signal,
-  }))
+  for await (const { records } of slicesOn(bus, topic, 300_000))
     for (let row = 0; row < records.count; row++) {
       const { id, features } = JSON.parse(Buffer.from(bytesAt(records.values, row)).toString()) as {
         id: string
