@@ -105,9 +105,11 @@ class UnaryStream {
       .on('data', (chunk: Buffer) => this.#read(chunk))
       .on('end', () => this.#run())
       .on('close', () => this.#closed())
-    if (Number.isNaN(timeoutMs)) this.#refuse('INTERNAL', 'Invalid grpc-timeout value')
-    else if (timeoutMs !== undefined && timeoutMs <= maxTimerMs)
-      this.#deadline = setTimeout(() => this.#expired(), this.#call.deadlineMs - Date.now())
+    if (timeoutMs === undefined) return
+    if (Number.isNaN(timeoutMs)) return this.#refuse('INTERNAL', 'Invalid grpc-timeout value')
+    const leftMs = this.#call.deadlineMs - Date.now()
+    if (leftMs <= 0) this.#expired()
+    else if (leftMs <= maxTimerMs) this.#deadline = setTimeout(() => this.#expired(), leftMs)
   }
 
   #read(chunk: Buffer): void {

@@ -1,22 +1,29 @@
 import { expect, it } from 'vitest'
 import { ArrivalClock } from '../src/arrival-clock.ts'
 
-/** A turn of the event loop that began at `beganMs`, read something, and worked until `endedMs`. @returns when what it read may have come */
-async function turn(clock: ArrivalClock, time: { nowMs: number }, beganMs: number, endedMs: number): Promise<number> {
-  time.nowMs = beganMs
-  const arrivedMs = clock.arrivedMs()
-  time.nowMs = endedMs
-  // All that a turn reads has waited as long.
-  expect(clock.arrivedMs()).toBe(arrivedMs)
-  await new Promise(setImmediate)
-  return arrivedMs
-}
-
 it('takes what comes after a rest to have come just now, and what a long turn kept waiting to have come when that began', async () => {
-  const time = { nowMs: 0 }
-  const clock = new ArrivalClock(() => time.nowMs)
-  expect(await turn(clock, time, 1000, 1040)).toBe(1000)
-  expect(await turn(clock, time, 1040, 1041)).toBe(1000)
-  expect(await turn(clock, time, 1041, 1042)).toBe(1040)
-  expect(await turn(clock, time, 1100, 1101)).toBe(1100)
+  const time = { nowMs: 1000, idleMs: 500 }
+  const clock = new ArrivalClock({ now: () => time.nowMs, idle: () => time.idleMs })
+  /** A turn of the event loop that reads two calls and then works. @returns when the first may have come */
+  const turn = async (workMs: number): Promise<number> => {
+    const arrivedMs = clock.arrivedMs()
+    time.nowMs += workMs
+    expect(clock.arrivedMs()).toBe(arrivedMs)
+    await new Promise(setImmediate)
+    return arrivedMs
+  }
+  expect(await turn(40)).toBe(1000)
+  expect(await turn(2)).toBe(1000)
+  expect(await turn(3)).toBe(1040)
+  time.nowMs += 60
+  time.idleMs += 60
+  expect(await turn(1)).toBe(1105)
+})
+
+it('knows a rest of the event loop', async () => {
+  const clock = new ArrivalClock()
+  clock.arrivedMs()
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  const beforeMs = Date.now()
+  expect(clock.arrivedMs()).toBeGreaterThanOrEqual(beforeMs)
 })
