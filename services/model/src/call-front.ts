@@ -35,7 +35,7 @@ export function callFront({ calls, room, logger, maxBodyBytes }: CallFrontOption
       if (answerer === undefined) continue
       const length = plainLength(headers)
       const isPlain = length > 0 && length <= maxBodyBytes
-      const place = placeFor(room, isPlain ? length : maxBodyBytes)
+      const place = placeFor(room, isPlain ? length : expectedBytes(headers, maxBodyBytes))
       if (place === undefined) {
         refuse(response, full, asks)
         return true
@@ -77,6 +77,18 @@ function plainLength(headers: IncomingHttpHeaders): number {
   if (headers['transfer-encoding'] !== undefined || headers['content-encoding'] !== undefined) return Number.NaN
   if (type !== undefined && !plainType.test(type)) return Number.NaN
   return Number(headers['content-length'])
+}
+
+/** What compressed numbers as JSON grow by at most, near enough. */
+const compression = 8
+/** Of the largest body: what is expected of one that does not say how long it will be. */
+const unsaidPart = 16
+
+/** Of a body that the app reads, as far as the headers tell: a guess, since to count each as the largest would leave room for a handful. */
+function expectedBytes(headers: IncomingHttpHeaders, maxBodyBytes: number): number {
+  if (headers['transfer-encoding'] !== undefined) return Math.ceil(maxBodyBytes / unsaidPart)
+  const length = Number(headers['content-length'] ?? 0)
+  return Math.min(maxBodyBytes, headers['content-encoding'] === undefined ? length : length * compression)
 }
 
 /** A body that is cut off is never done: nobody waits for its answer. */

@@ -109,7 +109,7 @@ it('counts calls by REST, in the app’s forms too', async () => {
     signal: caller.signal,
   } as RequestInit).catch(() => undefined)
   await expect.poll(inFlight).toBe(1)
-  await expect.poll(() => metric('spillway_model_bytes_in_flight')).toBe(4000)
+  await expect.poll(() => metric('spillway_model_bytes_in_flight')).toBe(250)
   caller.abort()
   await chunked
   await expect.poll(inFlight).toBe(0)

@@ -153,6 +153,21 @@ describe('connections', () => {
     await opened.closed()
   })
 
+  test('forty bodies in chunks, and forty compressed ones, may be on their way at once', async () => {
+    const packed = gzipSync(inferBody)
+    const parts = chunked(Buffer.from(inferBody))
+    const forms = [
+      requestBytes(`POST ${infer} HTTP/1.1`, { ...json, 'transfer-encoding': 'chunked' }, parts),
+      requestBytes(`POST ${infer} HTTP/1.1`, { ...json, 'content-encoding': 'gzip', 'content-length': String(packed.length) }, packed),
+    ]
+    const callers = forms.flatMap((bytes) => Array.from({ length: 40 }, () => ({ bytes, opened: connection() })))
+    for (const { bytes, opened } of callers) opened.send(bytes.subarray(0, bytes.length - 3))
+    // Behind them all: what was refused at once has been by now.
+    expect((await post(infer, inferBody)).status).toBe(200)
+    for (const { bytes, opened } of callers) opened.send(bytes.subarray(bytes.length - 3))
+    for (const { opened } of callers) expect((await opened.next()).status).toBe(200)
+  })
+
   test.each(['GET', 'HEAD', 'PUT', 'OPTIONS', 'DELETE'])('%s is no call', async (method) => {
     const { status, headers } = await fetch(`${fixture.http}${infer}`, { method })
     expect([status, headers.get('allow')]).toEqual(method === 'OPTIONS' ? [404, null] : [405, 'POST'])
