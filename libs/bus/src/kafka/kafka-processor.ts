@@ -210,8 +210,8 @@ export class KafkaProcessor implements Processor {
       await this.#groupOffsets.tell(member, offsets)
       this.#failedTellings = 0
     } catch (error) {
-      // Of a rebalance or a lost membership the next heartbeat hears too.
-      if (isMembershipLost(error) || protocolType(error) === 'REBALANCE_IN_PROGRESS') return
+      // Of a rebalance or a lost membership the next heartbeat hears too; a coordinator that is not ready yet is asked the next time.
+      if (isMembershipLost(error) || protocolType(error) === 'REBALANCE_IN_PROGRESS' || asksToComeAgain(error)) return
       if (isBrokerAway(error)) return this.#broker.away(error)
       if (++this.#failedTellings > 1) return
       const { topic, partition } = offsets[0]!

@@ -152,6 +152,7 @@ export class PartitionWorker implements FetchSource {
   /** In this order: the previous owner is fenced, so that the position stands still; it is read; only then is anything fetched. */
   async #findPosition(): Promise<void> {
     this.#fetchFrom = undefined
+    this.#recorded = undefined
     this.#queue.clear()
     await this.#writer.begin()
     const { topic, partition } = this
@@ -168,7 +169,7 @@ export class PartitionWorker implements FetchSource {
     // "The latest" is decided once: a restart must not skip what came in between.
     if (position === undefined && process.from === 'latest') await this.#commit([], start)
     this.#position = start
-    this.#recorded = position?.offset ?? this.#recorded
+    if (position !== undefined) this.#recorded = start
     this.#loop.committedOffset = start
     this.#note.found(position?.note)
     this.#fetchFrom = start
