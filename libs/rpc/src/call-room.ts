@@ -14,6 +14,9 @@ export interface CallRoomOptions {
   readonly refused: (reason: NoRoom) => void
 }
 
+/** What compressed tensors grow by at most, near enough: to count each request as the largest that is allowed would leave room for a handful. */
+const compression = 8
+
 /** What is kept of a caller's time for the way there and back: a tenth, at most this. */
 const longestReserveMs = 100
 
@@ -57,7 +60,8 @@ export class CallRoom implements Admission {
     let heldCalls = 1
     let heldBytes = 0
     return {
-      reserve: (bytes) => {
+      reserve: (mostBytes, sentBytes = mostBytes) => {
+        const bytes = Math.min(mostBytes, sentBytes * compression)
         const room = heldCalls > 0 && this.#bytes.take(bytes)
         if (room) heldBytes += bytes
         else this.#refused('bytes')

@@ -79,16 +79,18 @@ function watchRequest(stream: ServerHttp2Stream, place: Place, { maxMessageBytes
   stream.removeListener('data', read)
   stream.on('data', (chunk: Buffer) => {
     if (fits === undefined) {
-      fits = place.reserve(sizeInMemory(chunk, maxMessageBytes))
+      const sent = sentBytes(chunk, maxMessageBytes)
+      // What is compressed may become as large as is allowed.
+      fits = place.reserve(chunk[0] === 0 ? sent : maxMessageBytes, sent)
       if (!fits) cut(stream, noRoomForBytes)
     }
     if (fits) read(chunk)
   })
 }
 
-/** What a request can take up, by its first bytes: one that is compressed, or does not say, as much as is allowed. */
-function sizeInMemory(chunk: Buffer, maxMessageBytes: number): number {
-  if (chunk.length < prefixBytes || chunk[0] !== 0) return maxMessageBytes
+/** The message's length by the request's first bytes; where they do not say, as much as is allowed. */
+function sentBytes(chunk: Buffer, maxMessageBytes: number): number {
+  if (chunk.length < prefixBytes) return maxMessageBytes
   return Math.min(chunk.readUInt32BE(1), maxMessageBytes)
 }
 

@@ -26,6 +26,14 @@ it('takes as many calls as there may be, and bytes as long as they fit', () => {
   expect(calls.admit()!.reserve(1)).toBe(false)
 })
 
+it('counts a compressed request by what it may well become, not by the most that is allowed', () => {
+  const { room: calls } = room(3)
+  expect(calls.admit()!.reserve(10_000, 50)).toBe(true)
+  expect(calls.bytesInFlight).toBe(400)
+  expect(calls.admit()!.reserve(500, 100)).toBe(true)
+  expect(calls.bytesInFlight).toBe(900)
+})
+
 it('takes fewer while answers are too late, not by those who give next to no time', () => {
   const { room: calls } = room(256)
   const answer = (leftMs: number, givenMs: number): void => {
