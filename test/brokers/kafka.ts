@@ -10,7 +10,7 @@ export interface KafkaBroker {
   /** Where proxies must lead to, one for each of `advertisedPorts`. */
   readonly proxiedPorts?: readonly number[]
   /** Where `kill` and `restart` are there: only on a broker that the tests own as a process. */
-  readonly faults?: BrokerFaults
+  readonly faults?: PausableFaults
   /** Ends it and removes its data; a broker that was given is left alone. Idempotent. */
   stop(): Promise<void>
 }
@@ -20,6 +20,13 @@ export interface BrokerFaults {
   kill(): Promise<void>
   /** On the same address and data; resolves when it answers. */
   restart(): Promise<void>
+}
+
+export interface PausableFaults extends BrokerFaults {
+  /** SIGSTOP: it takes connections and answers nothing. */
+  pause(): void
+  /** SIGCONT. */
+  resume(): void
 }
 
 /** Why there is no broker. */
@@ -55,7 +62,12 @@ export async function startKafka(options: StartKafkaOptions = {}): Promise<Kafka
   return {
     brokers: broker.brokers,
     proxiedPorts: broker.proxiedPorts,
-    faults: { kill: async () => broker.kill(), restart: async () => broker.restart() },
+    faults: {
+      kill: async () => broker.kill(),
+      restart: async () => broker.restart(),
+      pause: () => broker.pause(),
+      resume: () => broker.resume(),
+    },
     stop: async () => broker.stop(),
   }
 }

@@ -145,6 +145,14 @@ export class NativeKafka {
     this.#process = undefined
   }
 
+  pause(): void {
+    this.#process?.signal('SIGSTOP')
+  }
+
+  resume(): void {
+    this.#process?.signal('SIGCONT')
+  }
+
   /** Starts it again on the same ports and data, killing it first where it runs. */
   async restart(): Promise<void> {
     await this.kill()

@@ -1,6 +1,6 @@
 import { dockerAnswers } from './container-kafka.ts'
 import { startContainerNats } from './container-nats.ts'
-import type { BrokerFaults, SkippedBroker } from './kafka.ts'
+import type { PausableFaults, SkippedBroker } from './kafka.ts'
 import { NativeNats } from './native-nats.ts'
 import { natsBinary } from './nats-binary.ts'
 import { untilNatsAnswers } from './nats-ready.ts'
@@ -10,16 +10,9 @@ export interface NatsServer {
   /** `host:port` each. */
   readonly servers: readonly string[]
   /** Only on a server that the tests own as a process. */
-  readonly faults?: NatsFaults
+  readonly faults?: PausableFaults
   /** Ends it and removes its data; a server that was given is left alone. Idempotent. */
   stop(): Promise<void>
-}
-
-export interface NatsFaults extends BrokerFaults {
-  /** SIGSTOP: it takes connections and answers nothing. */
-  pause(): void
-  /** SIGCONT. */
-  resume(): void
 }
 
 export interface StartNatsOptions {

@@ -1,6 +1,6 @@
 import { dockerAnswers } from './container-kafka.ts'
 import { startContainerRedis } from './container-redis.ts'
-import type { BrokerFaults, SkippedBroker } from './kafka.ts'
+import type { PausableFaults, SkippedBroker } from './kafka.ts'
 import { NativeRedis } from './native-redis.ts'
 import { redisBinary } from './redis-binary.ts'
 import { untilRedisAnswers } from './redis-ready.ts'
@@ -10,16 +10,9 @@ export interface RedisServer {
   /** `redis://host:port/database`. */
   readonly url: string
   /** Only on a server that the tests own as a process. */
-  readonly faults?: RedisFaults
+  readonly faults?: PausableFaults
   /** Ends it and removes its data; a server that was given is left alone. Idempotent. */
   stop(): Promise<void>
-}
-
-export interface RedisFaults extends BrokerFaults {
-  /** SIGSTOP: it takes connections and answers nothing. */
-  pause(): void
-  /** SIGCONT. */
-  resume(): void
 }
 
 export interface StartRedisOptions {

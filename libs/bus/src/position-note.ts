@@ -14,6 +14,11 @@ export class PositionNote {
     return this.#isOwn
   }
 
+  /** Whether the next attempt may find, or keep, one. */
+  get isOpen(): boolean {
+    return this.#takenOver || this.#note !== undefined
+  }
+
   /** With the position that is gone on from. */
   found(note: string | undefined): void {
     this.#note = note

@@ -184,6 +184,28 @@ else
       await expectExactly(output, 400)
     })
 
+    test('a full slice is handled while the one before is committed', async () => {
+      const [input, output] = await topics('overlap')
+      await fill(bus, input, 1, 1000)
+      const copy = copyTo(output)
+      const slices: bigint[] = []
+      const handle: Handler = async (slice) => {
+        slices.push(slice.offsets[0]!)
+        // It cannot be committed. Not the first: that is waited for, since it says that whoever had the partition before did not die over it.
+        if (slices.length === 2) faults.pause()
+        return copy(slice)
+      }
+      const running = await processor(bus, input, 'overlap', handle)
+      ends.push(() => running.drain())
+      try {
+        await until(() => slices.length > 2, 'the slice behind the one that cannot be committed')
+      } finally {
+        faults.resume()
+      }
+      await until(async () => (await written(output)) >= 1000n, 'all records')
+      expect(new Set(slices).size).toBe(slices.length)
+    })
+
     test('drained while it joins anew: begins none of the partitions that the join brings', async () => {
       const [input, output] = await topics('drained-joining')
       const client = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })

@@ -45,8 +45,14 @@ export class PartitionWorker implements FetchSource {
   readonly #queue: RecordQueue<FetchedMessage>
   readonly #turns = new Map<string, RoundRobin>()
   readonly #note = new PositionNote()
+  /** Where the next slice begins; undefined while that is not known. */
   #position: bigint | undefined
   #recorded: bigint | undefined
+  /** The commit of the slice before, which goes on while the next is handled. It does not reject: that is kept in `#failure`. */
+  #committing: Promise<void> | undefined
+  #failure: { readonly error: unknown } | undefined
+  #handleMs = 0
+  #commitMs = 0
   #fetchFrom: bigint | undefined
 
   constructor(options: PartitionWorkerOptions) {
@@ -80,7 +86,7 @@ export class PartitionWorker implements FetchSource {
     this.#loop.start({
       step: () => this.#step(),
       failed: (error, attempt) => this.#failed(error, attempt),
-      end: () => this.#dropNote(),
+      end: () => this.#end(),
     })
     this.#options.fetcher.add(this)
   }
@@ -134,10 +140,40 @@ export class PartitionWorker implements FetchSource {
   }
 
   async #step(): Promise<void> {
+    if (this.#committing !== undefined && !this.#overlaps()) return Promise.race([this.#committing, this.#loop.rest()])
+    this.#throwFailure()
     if (this.#position === undefined) return this.#findPosition()
     if (this.#queue.length > 0) return this.#processSlice()
     if (this.#fetchFrom !== undefined && this.#fetchFrom > this.#position) return this.#commit([], this.#fetchFrom)
     return this.#loop.rest()
+  }
+
+  /**
+   * Whether the next slice is handled while the one before is committed: where it is full, or takes longer to handle than to commit. Else it waits,
+   * and takes along what comes meanwhile: begun at once it would hold little, and what comes behind it would wait for two commits.
+   */
+  #overlaps(): boolean {
+    if (this.#note.isOpen || this.#queue.length === 0) return false
+    const { maxSliceRecords, maxSliceBytes } = this.#options.process
+    return this.#handleMs > this.#commitMs || this.#queue.holdsSlice(maxSliceRecords, maxSliceBytes)
+  }
+
+  /** @throws what made the last commit fail, once */
+  #throwFailure(): void {
+    const failure = this.#failure
+    this.#failure = undefined
+    if (failure !== undefined) throw failure.error
+  }
+
+  async #settled(): Promise<void> {
+    await this.#committing
+    this.#throwFailure()
+  }
+
+  async #end(): Promise<void> {
+    await this.#committing
+    if (this.#failure !== undefined && !this.#loop.halted.aborted) await this.#failed(this.#failure.error, 1)
+    await this.#dropNote()
   }
 
   /** It ends in order: its note must not be taken for the word of a process that died. One that another owner has read already is fenced. */
@@ -194,20 +230,38 @@ export class PartitionWorker implements FetchSource {
     const slice = this.#queue.slice(maxSliceRecords, maxSliceBytes)
     const keepNote = (note: string): Promise<void> => this.#keepNote(note)
     const attempt = this.#note.attempt(keepNote, (topic) => this.#options.limits.recordBytes(topic))
+    const beganMs = performance.now()
     const outputs = await this.#loop.handle(slice, attempt)
+    this.#handleMs = performance.now() - beganMs
     if (outputs === undefined) return
-    if (this.#position === undefined) throw new MeshError('ABORTED', 'a note could not be kept: the position is looked up again')
     const consumed = consumedRecords(outputs, slice)
     const batches = await this.#batches(outputs)
+    await this.#settled()
+    if (this.#position === undefined) throw new MeshError('ABORTED', 'a note could not be kept: the position is looked up again')
     const next = this.#queue.at(consumed)
-    try {
-      await this.#commit(batches, next === undefined ? this.#fetchFrom! : BigInt(next.offset))
-    } catch (error) {
-      if (isTooLarge(error)) await this.#options.limits.learn([...new Set(batches.map(({ topic }) => topic))])
-      throw error
-    }
+    this.#commitBehind(batches, next === undefined ? this.#fetchFrom! : BigInt(next.offset))
     this.#queue.drop(consumed)
     this.#options.fetcher.wake()
+  }
+
+  #commitBehind(batches: readonly ProduceBatch[], offset: bigint): void {
+    const beganMs = performance.now()
+    const commit = async (): Promise<void> => {
+      try {
+        await this.#commit(batches, offset)
+        this.#commitMs = performance.now() - beganMs
+      } catch (error) {
+        this.#failure = { error }
+        if (isTooLarge(error)) await this.#learnLimits(batches)
+      }
+      this.#committing = undefined
+    }
+    this.#committing = commit()
+  }
+
+  async #learnLimits(batches: readonly ProduceBatch[]): Promise<void> {
+    const topics = [...new Set(batches.map(({ topic }) => topic))]
+    await this.#options.limits.learn(topics).catch((error: unknown) => (this.#failure = { error }))
   }
 
   async #batches(outputs: Outputs): Promise<ProduceBatch[]> {
@@ -224,6 +278,7 @@ export class PartitionWorker implements FetchSource {
   }
 
   async #keepNote(note: string): Promise<void> {
+    await this.#settled()
     if (this.#position === undefined) throw new MeshError('ABORTED', 'the position is not known: nothing can be committed')
     await this.#commit([], this.#position, note)
   }
@@ -232,11 +287,15 @@ export class PartitionWorker implements FetchSource {
     // Another owner may have begun while the handler ran; its fence would stop us too, but this costs nothing.
     if (this.#loop.halted.aborted) throw new MeshError('ABORTED', 'the partition went to another owner')
     const wasAt = this.#position
-    this.#position = undefined
-    await this.#writer.commit(batches, { offset, stamp: this.#options.process.stamp, note })
+    this.#position = offset
+    try {
+      await this.#writer.commit(batches, { offset, stamp: this.#options.process.stamp, note })
+    } catch (error) {
+      this.#position = undefined
+      throw error
+    }
     if (note === undefined && wasAt !== undefined) this.#note.advanced()
     this.#note.committed(note)
-    this.#position = wasAt === undefined ? undefined : offset
     this.#loop.committedOffset = offset
     this.#recorded = offset
   }
