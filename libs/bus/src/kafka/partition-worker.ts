@@ -31,6 +31,9 @@ export interface PartitionWorkerOptions extends PartitionLoopOptions {
   onBack(): void
 }
 
+/** How long a note may take to be dropped. */
+const noteDropMs = 2000
+
 /**
  * One input partition that this process owns: fetched records wait in a bounded queue, a slice of them is handled, and its outputs are committed
  * with its position, one slice after the other. The position is undefined while it is being found: at the start, and after a commit whose outcome
@@ -180,7 +183,8 @@ export class PartitionWorker implements FetchSource {
   async #dropNote(): Promise<void> {
     if (!this.#note.isOwn || this.#position === undefined) return
     const position = { offset: this.#position, stamp: this.#options.process.stamp, note: undefined }
-    await this.#writer.commit([], position).catch((error: unknown) => {
+    // The broker may still be ending the transaction before; it is waited for though the partition has been given up.
+    await this.#writer.commit([], position, AbortSignal.timeout(noteDropMs)).catch((error: unknown) => {
       if (!isFenced(error)) this.#options.onAway(error)
     })
   }

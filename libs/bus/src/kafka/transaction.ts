@@ -71,14 +71,14 @@ export class TransactionalWriter {
     return isOfAnother ? undefined : recorded?.position
   }
 
-  /** Commits the batches and the position, or rejects; then `begin` must be called before the next. */
-  async commit(batches: readonly ProduceBatch[], position: Position): Promise<void> {
+  /** Commits the batches and the position, or rejects; then `begin` must be called before the next. The signal ends its waiting for its turn. */
+  async commit(batches: readonly ProduceBatch[], position: Position, signal: AbortSignal = this.#signal): Promise<void> {
     const identity = this.#identity!
     const coordinator = this.#coordinator!
     const records = positionRecord({ position, topicId: this.#topicId })
     const inRounds = rounds([{ ...this.#positions, records, indices: [0], bytes: records.values.bytes.length }, ...batches])
     const topics = partitionsByTopic(inRounds[0]!)
-    await comeAgain(() => coordinator.addPartitionsToTxn({ ...identity, topics }), this.#signal)
+    await comeAgain(() => coordinator.addPartitionsToTxn({ ...identity, topics }), signal)
     for (const [i, round] of inRounds.entries()) {
       const [offset] = await produce(
         this.#cluster,
