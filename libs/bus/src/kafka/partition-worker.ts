@@ -36,8 +36,8 @@ const noteDropMs = 2000
 
 /**
  * One input partition that this process owns: fetched records wait in a bounded queue, a slice of them is handled, and its outputs are committed
- * with its position, one slice after the other. The position is undefined while it is being found: at the start, and after a commit whose outcome
- * is not known. What was fetched is then discarded, since only the committed position counts.
+ * with its position, one slice after the other; the next may be handled meanwhile. The position is undefined while it is being found: at the start, and after a
+ * commit whose outcome is not known. What was fetched, and handled, is then discarded, since only the committed position counts.
  */
 export class PartitionWorker implements FetchSource {
   readonly topic: string
