@@ -4,6 +4,9 @@ import { rowsOf } from './serving-calls.ts'
 import { answerMessages } from './serving-child.ts'
 import type { BareRun, BareRunTask } from './serving-model.ts'
 
+// As the model service does: it would report to its maker, from threads of its own.
+process.env['ORT_DISABLE_TELEMETRY'] = '1'
+
 async function run({ file, rows, width, seconds }: BareRunTask): Promise<BareRun> {
   const session = await InferenceSession.create(file, { intraOpNumThreads: 1, interOpNumThreads: 1, executionMode: 'sequential' })
   const features = new Tensor('float32', rowsOf(rows, width), [rows, width])

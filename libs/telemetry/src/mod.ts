@@ -1,5 +1,6 @@
 export * from './batch-histogram.ts'
 export * from './batch-span.ts'
+export * from './http-errors.ts'
 export * from './http-front.ts'
 export * from './http-listener.ts'
 export * from './latency-window.ts'

@@ -1,9 +1,8 @@
 import { MeshError } from '@spillway/core'
-import { BatchHistogram, type OperationsOptions, operationsRoutes, putInFront } from '@spillway/telemetry'
+import { BatchHistogram, type OperationsOptions, operationsRoutes, putInFront, refuseMalformed } from '@spillway/telemetry'
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import type { Socket } from 'node:net'
 import type { Calls } from './calls.ts'
-import { errorBody, errorHandler, RequestError } from './http-errors.ts'
+import { errorBody, errorHandler } from './http-errors.ts'
 import { callFront } from './http-front.ts'
 
 export interface HttpAppOptions extends OperationsOptions {
@@ -32,7 +31,7 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
     http: { headersTimeout: requestTimeoutMs, connectionsCheckingInterval: Math.min(longestCheckMs, requestTimeoutMs) },
     routerOptions: { maxParamLength: longestName },
     frameworkErrors: onError,
-    clientErrorHandler: refuseMalformed,
+    clientErrorHandler: refuseMalformed((error) => ({ error: errorBody(error) })),
   })
   app.setErrorHandler(onError)
   app.setNotFoundHandler((request, reply) => {
@@ -76,20 +75,4 @@ function measure(app: FastifyInstance, { telemetry }: HttpAppOptions): void {
     series.observe(reply.elapsedTime / 1000)
     done()
   })
-}
-
-/** What Node.js could not read as HTTP, or not in time. */
-function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy(error)
-  const [status, phrase] = malformed[error.code ?? ''] ?? [400, 'Bad Request']
-  const body = JSON.stringify({ error: errorBody(new RequestError(status, `malformed HTTP request: ${error.message}`)) })
-  const head = `HTTP/1.1 ${status} ${phrase}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`
-  socket.write(head + body)
-  // Not half-closed: a client that sends nothing would hold its connection for ever.
-  socket.destroySoon()
-}
-
-const malformed: Readonly<Record<string, readonly [number, string]>> = {
-  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout'],
-  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large'],
 }

@@ -29,7 +29,7 @@ export function predictRoutes(app: FastifyInstance, calls: Calls, telemetry: Tel
   )
 }
 
-/** @throws MeshError INVALID_ARGUMENT naming the member, RequestError 415 */
+/** @throws MeshError INVALID_ARGUMENT naming the member, HttpError 415 */
 function readBody(request: FastifyRequest): PredictBody {
   const type = mediaType(request)
   const body = bodyBytes(request)

@@ -1,20 +1,20 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { MeshError } from '@spillway/core'
-import { currentTraceParent, type Telemetry, withRemoteParent } from '@spillway/telemetry'
+import { currentTraceParent, HttpError, type Telemetry, withRemoteParent } from '@spillway/telemetry'
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import type { Calls } from './calls.ts'
-import { errorStatus, noRoom, RequestError } from './http-errors.ts'
+import { errorStatus, noRoom } from './http-errors.ts'
 
-/** The media type without parameters, in lower case; '' where the request names none. @throws RequestError 415 for a compressed body. */
+/** The media type without parameters, in lower case; '' where the request names none. @throws HttpError 415 for a compressed body. */
 export function mediaType(request: FastifyRequest): string {
   const encoding = request.headers['content-encoding'] ?? 'identity'
-  if (encoding !== 'identity') throw new RequestError(415, `content-encoding ${encoding} is not taken: send the body as it is`)
+  if (encoding !== 'identity') throw new HttpError(415, `content-encoding ${encoding} is not taken: send the body as it is`)
   return (request.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase()
 }
 
-/** @throws RequestError 415 */
+/** @throws HttpError 415 */
 export function unsupported(type: string, taken: readonly string[]): never {
-  throw new RequestError(415, `content-type ${type === '' ? 'is missing' : `${type} is not taken`}: send ${taken.join(' or ')}`)
+  throw new HttpError(415, `content-type ${type === '' ? 'is missing' : `${type} is not taken`}: send ${taken.join(' or ')}`)
 }
 
 /** The body as it came; empty where there is none. */

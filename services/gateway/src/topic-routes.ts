@@ -52,7 +52,7 @@ function recordKey(request: FastifyRequest<{ Querystring: { key?: string | strin
   return key === undefined ? undefined : Buffer.from(key)
 }
 
-/** The events of the body, byte for byte. @throws MeshError INVALID_ARGUMENT, RequestError 415 */
+/** The events of the body, byte for byte. @throws MeshError INVALID_ARGUMENT, HttpError 415 */
 function readEvents(request: FastifyRequest): NewEvent[] {
   const type = mediaType(request)
   const body = bodyBytes(request)

@@ -1,9 +1,9 @@
 import { type Code, MeshError } from '@spillway/core'
 import type { Models } from '@spillway/serving'
-import type { Telemetry } from '@spillway/telemetry'
+import { HttpError, type Telemetry } from '@spillway/telemetry'
 import type { FastifyInstance, FastifyRequest, HTTPMethods } from 'fastify'
 import { readNoBody, readTrafficBody, readVersionBody } from './admin-bodies.ts'
-import { errorHandler, HttpError } from './http-errors.ts'
+import { errorHandler } from './http-errors.ts'
 import { modelState } from './model-state.ts'
 
 /** Another state of the model than the one that is asked for. */

@@ -1,6 +1,6 @@
 import { promisify } from 'node:util'
 import { deflate as deflateCallback, gunzip, gzip as gzipCallback, inflate } from 'node:zlib'
-import { HttpError } from './http-errors.ts'
+import { HttpError } from '@spillway/telemetry'
 
 const gzip = promisify<Uint8Array, { level: number }, Buffer>(gzipCallback)
 const deflate = promisify<Uint8Array, { level: number }, Buffer>(deflateCallback)

@@ -1,8 +1,7 @@
 import { MeshError } from '@spillway/core'
 import type { Admission } from '@spillway/rpc'
-import { type OperationsOptions, operationsRoutes, putInFront } from '@spillway/telemetry'
+import { type OperationsOptions, operationsRoutes, putInFront, refuseMalformed } from '@spillway/telemetry'
 import { fastify, type FastifyInstance } from 'fastify'
-import type { Socket } from 'node:net'
 import { callFront } from './call-front.ts'
 import { decodeBody } from './content-encoding.ts'
 import { errorHandler } from './http-errors.ts'
@@ -40,7 +39,7 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
     routerOptions: { maxParamLength: longestName, ignoreTrailingSlash: true },
     rewriteUrl: ({ url = '/' }) => (url.startsWith('/V') ? `/v${url.slice(2)}` : url === tensorflowMetrics ? '/metrics' : url),
     frameworkErrors: onError,
-    clientErrorHandler: refuseMalformed,
+    clientErrorHandler: refuseMalformed(({ message }) => ({ error: message })),
   })
   app.setErrorHandler(onError)
   app.setNotFoundHandler((request, reply) => {
@@ -59,13 +58,4 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
   app.addHook('preClose', async () => void (closing = true))
   putInFront(app.server, (...request) => !closing && front(...request))
   return app
-}
-
-/** What Node.js could not read as HTTP. */
-function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy(error)
-  const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request'
-  const body = JSON.stringify({ error: `malformed HTTP request: ${error.message}` })
-  const head = `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`
-  socket.end(head + body)
 }

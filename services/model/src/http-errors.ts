@@ -1,16 +1,6 @@
-import { type Code, httpStatus, MeshError } from '@spillway/core'
-import type { Telemetry } from '@spillway/telemetry'
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-
-/** A refusal that HTTP has its own status for: 405, 413, 415. */
-export class HttpError extends MeshError {
-  readonly status: number
-
-  constructor(status: number, message: string, code: Code = 'INVALID_ARGUMENT') {
-    super(code, message)
-    this.status = status
-  }
-}
+import { type Code, httpStatus } from '@spillway/core'
+import { HttpError, requestError, type Telemetry } from '@spillway/telemetry'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 
 export type ErrorHandler = (thrown: unknown, request: FastifyRequest, reply: FastifyReply) => void
 
@@ -39,7 +29,7 @@ export function errorAnswer(
   { method, url }: { readonly method?: string | undefined; readonly url?: string | undefined },
   { logger, statuses }: ErrorOptions,
 ): ErrorAnswer {
-  const error = asMeshError(thrown)
+  const error = requestError(thrown)
   if (error.code === 'INTERNAL') logger.error({ err: thrown, method, url }, 'a request failed')
   const status = error instanceof HttpError ? error.status : (statuses[error.code] ?? httpStatus(error.code))
   const body = Buffer.from(`{"error":${JSON.stringify(error.message.toWellFormed())}}`)
@@ -53,14 +43,4 @@ export function errorHandler(logger: Telemetry['logger'], statuses: ErrorOptions
     for (let i = 0; i < headers.length; i += 2) reply.header(headers[i]!, headers[i + 1]!)
     reply.code(status).send(body)
   }
-}
-
-function asMeshError(thrown: unknown): MeshError {
-  if (thrown instanceof MeshError) return thrown
-  const { statusCode, message } = thrown as Partial<FastifyError>
-  // Fastify's own refusals: a body over the limit, a malformed URL, a request while it closes.
-  if (statusCode === 503)
-    return new MeshError('UNAVAILABLE', 'the server is shutting down; try again, on another or later', { cause: thrown })
-  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) return new HttpError(statusCode, message ?? 'malformed request')
-  return new MeshError('INTERNAL', "the request failed unexpectedly; the server's log says why", { cause: thrown })
 }

@@ -11,10 +11,10 @@ import {
   useModel,
   versionChoice,
 } from '@spillway/serving'
-import type { Telemetry } from '@spillway/telemetry'
+import { HttpError, type Telemetry } from '@spillway/telemetry'
 import type { FastifyInstance, HTTPMethods } from 'fastify'
 import { AppCalls } from './app-call.ts'
-import { errorHandler, HttpError } from './http-errors.ts'
+import { errorHandler } from './http-errors.ts'
 import type { ModelCalls } from './model-call.ts'
 import { answerInfer } from './oip-infer.ts'
 import { repositoryRoutes } from './oip-repository.ts'
