@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import { connect, type Socket } from 'node:net'
 import kafkajs from 'kafkajs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { sharedKafka } from '../../../test/brokers/shared.ts'
+import { sendFetch } from '../src/kafka/fetch-request.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
-import { coordinatorTypes, type OpenCluster, openCluster, repairRequestQueue } from '../src/kafka/kafkajs-cluster.ts'
+import { coordinatorTypes, type OpenCluster, openCluster } from '../src/kafka/kafkajs-cluster.ts'
+import { repairKafkajs } from '../src/kafka/kafkajs-repairs.ts'
 import { positionsTopic } from '../src/kafka/position-record.ts'
 import { TransactionalWriter } from '../src/kafka/transaction.ts'
 import type { Attempt, Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
@@ -21,7 +24,7 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
   let running: Processor[] = []
 
   beforeAll(async () => {
-    repairRequestQueue()
+    repairKafkajs()
     await admin.connect()
     bus = new KafkaBus({ brokers, sessionTimeoutMs: 6000 })
     await bus.start(AbortSignal.timeout(30_000))
@@ -206,5 +209,28 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     const processor = await start()
     expect(await bus.topics.describe(positionsTopic(group, input))).toMatchObject({ partitions: 3 })
     expect(await processor.lags()).toHaveLength(3)
+  })
+
+  test('fetches that find a connection closed open it once, and close it with the rest', async () => {
+    const sockets: Socket[] = []
+    const counted = new kafkajs.Kafka({
+      brokers,
+      logLevel: kafkajs.logLevel.NOTHING,
+      socketFactory: ({ host, port, onConnect }) => {
+        const socket = connect(port, host, onConnect)
+        sockets.push(socket)
+        return socket
+      },
+    })
+    const side = openCluster(counted)
+    const { cluster } = side
+    await cluster.connect()
+    await cluster.addMultipleTargetTopics([input])
+    const broker = await cluster.findBroker({ nodeId: String(cluster.findTopicPartitionMetadata(input)[0]!.leader) })
+    const fetch = { maxWaitMs: 0, maxBytes: 1 << 20, maxBytesPerPartition: 1 << 20, partitions: [{ topic: input, partition: 0, from: 0n }] }
+    const [first, second] = await Promise.all([sendFetch(broker, fetch), sendFetch(broker, fetch)])
+    expect(first).toEqual(second)
+    await side.close()
+    await until(() => sockets.every(({ closed }) => closed), `${sockets.length} sockets to close`)
   })
 })

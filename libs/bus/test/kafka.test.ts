@@ -2,14 +2,14 @@ import kafkajs from 'kafkajs'
 import { afterAll, beforeAll, test } from 'vitest'
 import { sharedKafka } from '../../../test/brokers/shared.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
-import { repairRequestQueue } from '../src/kafka/kafkajs-cluster.ts'
+import { repairKafkajs } from '../src/kafka/kafkajs-repairs.ts'
 import { busConformance } from './conformance.ts'
 
 const kafka = await sharedKafka()
 if ('skipped' in kafka) test.skip(`Kafka bus: ${kafka.skipped}`, () => {})
 else {
   afterAll(() => kafka.stop())
-  repairRequestQueue()
+  repairKafkajs()
   const admin = new kafkajs.Kafka({ brokers: [...kafka.brokers], logLevel: kafkajs.logLevel.NOTHING }).admin()
   beforeAll(() => admin.connect())
   afterAll(() => admin.disconnect())

@@ -20,7 +20,8 @@ import { connectPatiently } from './connect.ts'
 import { kafkaError } from './errors.ts'
 import { bridgeLogger, type KafkaLogger } from './kafka-logger.ts'
 import { KafkaProcessor } from './kafka-processor.ts'
-import { openCluster, type OpenCluster, repairRequestQueue } from './kafkajs-cluster.ts'
+import { openCluster, type OpenCluster } from './kafkajs-cluster.ts'
+import { repairKafkajs } from './kafkajs-repairs.ts'
 import { Publisher } from './publisher.ts'
 import { openSocket } from './socket.ts'
 import { subscribe } from './subscriber.ts'
@@ -65,7 +66,7 @@ export class KafkaBus implements Bus {
   #drained: Promise<void> | undefined
 
   constructor(options: KafkaBusOptions) {
-    repairRequestQueue()
+    repairKafkajs()
     teachCodecs()
     this.#options = options
     this.maxRecordBytes = options.maxRecordBytes ?? 1_000_000

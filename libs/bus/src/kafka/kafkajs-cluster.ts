@@ -153,36 +153,6 @@ export function openCluster(kafka: Kafka): OpenCluster {
   return { cluster: cluster!, close: async () => consumer.disconnect() }
 }
 
-interface RequestQueue {
-  readonly pending: readonly unknown[]
-  throttleCheckTimeoutId: NodeJS.Timeout | null
-  readonly throttledUntil: number
-  scheduleCheckPendingRequests(): void
-  checkPendingRequests(): void
-}
-
-/**
- * After every response kafkajs 2.2.4 sets a timer to look at its queue again, with a negative delay where it is not throttled: Node 24 warns of
- * each (TimeoutNegativeWarning). Its source (network/requestQueue/index.js, scheduleCheckPendingRequests) needs the timer only while requests
- * are held back.
- */
-export function repairRequestQueue(): void {
-  const queue = createRequire(import.meta.url)('kafkajs/src/network/requestQueue/index.js') as { readonly prototype: RequestQueue }
-  queue.prototype.scheduleCheckPendingRequests = scheduleWhileHeldBack
-}
-
-function scheduleWhileHeldBack(this: RequestQueue): void {
-  if (this.throttleCheckTimeoutId !== null || this.pending.length === 0) return
-  const throttledMs = this.throttledUntil - Date.now()
-  this.throttleCheckTimeoutId = setTimeout(
-    () => {
-      this.throttleCheckTimeoutId = null
-      this.checkPendingRequests()
-    },
-    throttledMs > 0 ? throttledMs : 10,
-  )
-}
-
 export interface ProduceRequest {
   readonly transactionalId: string | null
   readonly timeoutMs: number
