@@ -84,15 +84,17 @@ export class KafkaProcessor implements Processor {
     const { topics, group } = this.#options.process
     try {
       const reading = this.#reading.cluster
-      const counts = await connectPatiently(
+      const partitions = await connectPatiently(
         reading,
         signal,
-        async () => Promise.all(topics.map((topic) => partitionCount(reading, topic))),
+        async () => {
+          const found = equalPartitions(topics, await Promise.all(topics.map((topic) => partitionCount(reading, topic))))
+          for (const topic of topics) await this.#options.ensurePositions(positionsTopic(group, topic), found)
+          return found
+        },
         (error) => this.#broker.away(error),
       )
       this.#broker.back()
-      const partitions = equalPartitions(topics, counts)
-      for (const topic of topics) await this.#options.ensurePositions(positionsTopic(group, topic), partitions)
       this.#member = new GroupMember(this.#membership.cluster, {
         group,
         topics,
