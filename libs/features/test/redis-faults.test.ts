@@ -7,6 +7,7 @@ import { give, newPrefix, openRedisStore } from './redis-fixture.ts'
 import { entry, readKey } from './store-conformance.ts'
 
 const history: HistorySettings = { name: 'h', valueCount: 2, retentionMs: 1e9 }
+/** Where a server is to be missed soon; elsewhere a slow disk is no fault. */
 const timeoutMs = 400
 
 const redis = await startRedis({ withFaults: true })
@@ -30,8 +31,8 @@ else
       await redis.stop()
     })
 
-    async function open(address = url): Promise<RedisHistoryStore> {
-      const store = await openRedisStore({ url: address, prefix, timeoutMs })
+    async function open(options: { readonly timeoutMs?: number } = {}): Promise<RedisHistoryStore> {
+      const store = await openRedisStore({ url, prefix, ...options })
       opened.push(store)
       return store
     }
@@ -71,7 +72,7 @@ else
     })
 
     test('Given a server that stands still, then it is said to be away in time, and what waits goes on when it moves again', async () => {
-      const store = await open()
+      const store = await open({ timeoutMs })
       const owner = { topic: 't', partition: 0 }
       await give(store, { history, entries: new Map([['k', [entry(1, 1)]]]), owner })
       faults.pause()
@@ -148,9 +149,29 @@ else
       expect((await starting).identity).not.toBe('')
     })
 
+    test('A store waits for a server that answers and then stands still when it starts, until it may not any longer', async () => {
+      await client.call('CLIENT', 'PAUSE', '60000', 'WRITE')
+      const hopeless = new RedisHistoryStore({ url, prefix, timeoutMs })
+      await expect(hopeless.start(AbortSignal.timeout(timeoutMs / 2))).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        message: expect.stringContaining(`no answer within ${timeoutMs} ms`) as string,
+      })
+      await client.config('RESETSTAT')
+      const starting = open({ timeoutMs })
+      // Each attempt begins with an INFO, and the client sends one when it has connected: with the third one the first attempt has failed.
+      let ownInfos = 0
+      const infos = async (): Promise<number> => {
+        const [, calls] = /cmdstat_info:calls=(\d+)/.exec(await client.info('commandstats')) ?? []
+        return Number(calls ?? 0) - ownInfos++
+      }
+      await expect.poll(infos).toBeGreaterThanOrEqual(3)
+      await client.call('CLIENT', 'UNPAUSE')
+      expect((await starting).identity).not.toBe('')
+    })
+
     test('A server that does not let us in, or on which histories are not safe, is refused at the start', async () => {
       const refused = async (address = url): Promise<unknown> =>
-        openRedisStore({ url: address, prefix, timeoutMs }).then(
+        openRedisStore({ url: address, prefix }).then(
           () => 'started',
           (error: { code: string; message: string }) => `${error.code}: ${error.message}`,
         )

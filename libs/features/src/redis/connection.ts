@@ -67,6 +67,11 @@ export class RedisConnection {
   async open(signal: AbortSignal): Promise<void> {
     // Its failure comes as an event too, and it goes on trying.
     this.client.connect().catch((error: unknown) => (this.failure ??= error))
+    await this.ready(signal)
+  }
+
+  /** As `open`, of a connection that was open before. */
+  async ready(signal: AbortSignal): Promise<void> {
     while (this.client.status !== 'ready') {
       if (this.failure !== undefined) {
         const { code } = this.failure as NodeJS.ErrnoException

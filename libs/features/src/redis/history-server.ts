@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { MeshError } from '@spillway/core'
 import { RedisConnection, type RedisConnectionOptions, type RedisLogger } from './connection.ts'
 import { lost, whileRunning } from './errors.ts'
@@ -36,18 +37,32 @@ export class HistoryServer {
     const { connection } = this
     try {
       await connection.open(signal)
+      while (!(await this.introduce(signal))) await connection.ready(signal)
+    } catch (error) {
+      connection.close()
+      throw error
+    }
+  }
+
+  /** Checks the server and learns who it is. @returns whether that was done: false where the server went away meanwhile, or stood still, and is to be waited for */
+  private async introduce(signal: AbortSignal): Promise<boolean> {
+    const { connection } = this
+    try {
       const facts = serverFacts(String(await connection.send('INFO', [])))
       checkServer(facts, connection.address)
+      await connection.send('SET', [this.identityKey, randomUUID(), 'NX'])
+      this.known = String(await connection.send('GET', [this.identityKey]))
       if (!facts.keepsWrites)
         this.logger?.warn(
           { address: connection.address },
           'the Redis server keeps no append-only file: histories are lost when it restarts',
         )
-      await connection.send('SET', [this.identityKey, randomUUID(), 'NX'])
-      this.known = String(await connection.send('GET', [this.identityKey]))
-    } catch (error) {
-      connection.close()
-      throw error
+      return true
+    } catch (thrown) {
+      const error = MeshError.from(thrown)
+      if (error.code !== 'UNAVAILABLE' || signal.aborted) throw error
+      await sleep(retryDelayMs)
+      return false
     }
   }
 
@@ -122,5 +137,8 @@ export class HistoryServer {
     )
   }
 }
+
+/** Of the first commands to a server that was away when they came. */
+const retryDelayMs = 50
 
 const otherIdentity = 'is gone or another'
