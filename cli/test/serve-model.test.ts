@@ -66,9 +66,10 @@ const models = (server: Server, ...args: readonly string[]): Promise<string> => 
 
 describe('serve model without a pipeline', () => {
   it('says where it listens and what it serves, answers both protocols, and drains at Ctrl-C', async () => {
-    const server = await serve('--model-repository', repository, '--server-name', 'triton')
+    const server = await serve('--model-repository', repository, '--server-name', 'triton', '--max-calls-in-flight', '7')
     expect(server.command.stdout).toMatch(/MODEL +VERSION +STATE +TRAFFIC.*\nscore +3 +AVAILABLE +default\nsecond +7 +AVAILABLE +default\n/)
     expect(await (await fetch(`${server.http}/v2`)).json()).toMatchObject({ name: 'triton' })
+    expect(await (await fetch(`${server.http}/metrics`)).text()).toMatch(/^spillway_model_calls_limit 7$/m)
     const status = await fetch(`${server.http}/v1/models/second`)
     expect(await status.json()).toMatchObject({ model_version_status: [{ version: '7', state: 'AVAILABLE' }] })
     expect(await server.command.stop()).toBe(0)
@@ -103,6 +104,7 @@ describe('serve model without a pipeline', () => {
     [['--model-repository', repository, '--exit-on-error', 'perhaps'], /--exit-on-error perhaps: expected true or false/],
     [['--model-repository', repository, '--memory-budget', 'much'], /"much" is no size: expected bytes/],
     [['--model-repository', repository, '--idle-unload', 'soon'], /"soon" is no duration/],
+    [['--model-repository', repository, '--max-calls-in-flight', '0'], /"0" is no count: expected a whole number of at least 1/],
     [['--model-config-file', '/nowhere/list'], /\/nowhere\/list: cannot read the list of models/],
     [['--model-name', 'a'], /no models are given/],
     [['--model-base-path', repository, '--model-config-file', 'list'], /both list models: expected one of them/],

@@ -107,6 +107,7 @@ function serviceOptions(flags: ModelHostFlags): Omit<ModelServiceOptions, 'sourc
   const listed = flags.modelConfigFile !== undefined || flags.modelBasePath !== undefined
   const pollSecs = flags.repositoryPollSecs ?? (listed ? listPollSecs : undefined)
   const { host, httpAddress = host, grpcAddress = host, memoryBudget, idleUnload, instances, threadsPerRun, exitTimeoutSecs } = flags
+  const { maxCallsInFlight } = flags
   return {
     host: httpAddress,
     grpcHost: grpcAddress,
@@ -124,6 +125,7 @@ function serviceOptions(flags: ModelHostFlags): Omit<ModelServiceOptions, 'sourc
     ...(idleUnload !== undefined && { idleUnloadMs: idleUnload }),
     ...(instances !== undefined && { workers: instances }),
     ...(threadsPerRun !== undefined && { threadsPerRun }),
+    ...(maxCallsInFlight !== undefined && { maxCallsInFlight }),
     ...(exitTimeoutSecs !== undefined && { drainTimeoutMs: exitTimeoutSecs * 1000 }),
   }
 }

@@ -1,14 +1,14 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
-import { MeshError } from '@spillway/core'
-import type { Admission, Place } from '@spillway/rpc'
+import type { Admission } from '@spillway/rpc'
 import type { HttpFront, Telemetry } from '@spillway/telemetry'
+import { expectedBytes, noRoom, placeFor } from './call-place.ts'
 import { CallerSignals } from './caller-signal.ts'
 import { type ErrorAnswer, errorAnswer } from './http-errors.ts'
 import { answerCall, type ModelCalls, writeAnswer } from './model-call.ts'
 
 export interface CallFrontOptions {
   readonly calls: readonly ModelCalls[]
-  /** Of calls in any form but with escapes or a query in their path. */
+  /** Bounds them; those that are left to the app find their place there (`placeInApp`). */
   readonly room: Admission
   readonly logger: Telemetry['logger']
   /** Calls with larger bodies are left to the app. */
@@ -25,8 +25,7 @@ const plainType = /^[\w.+-]+\/[\w.+-]+(?:; ?charset=[\w-]+)?$/
  */
 export function callFront({ calls, room, logger, maxBodyBytes }: CallFrontOptions): HttpFront {
   const signals = new CallerSignals()
-  const noRoom = new MeshError('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
-  const protocols = calls.map((protocol) => ({ protocol, full: errorAnswer(noRoom, {}, { logger, statuses: protocol.statuses }) }))
+  const protocols = calls.map((protocol) => ({ protocol, full: errorAnswer(noRoom(), {}, { logger, statuses: protocol.statuses }) }))
   return (request, response, asks) => {
     const { method, url, headers } = request
     if (method !== 'POST' || !plainPath.test(url!)) return false
@@ -35,13 +34,18 @@ export function callFront({ calls, room, logger, maxBodyBytes }: CallFrontOption
       if (answerer === undefined) continue
       const length = plainLength(headers)
       const isPlain = length > 0 && length <= maxBodyBytes
+      if (!isPlain && !asks) return false
       const place = placeFor(room, isPlain ? length : expectedBytes(headers, maxBodyBytes))
       if (place === undefined) {
         refuse(response, full, asks)
         return true
       }
+      if (asks) {
+        // There is room: the app takes it next, when the client has been told to go on.
+        place.release()
+        return false
+      }
       response.once('close', () => place.release())
-      if (asks || !isPlain) return false
       readBody(request, length, (body) => {
         answerCall(answerer, { headers, body, signal: signals.of(request.socket) }).then(
           (answer) => writeAnswer(response, 200, answer),
@@ -57,14 +61,6 @@ export function callFront({ calls, room, logger, maxBodyBytes }: CallFrontOption
   }
 }
 
-function placeFor(room: Admission, bytes: number): Place | undefined {
-  // HTTP has no deadlines.
-  const place = room.admit(true)
-  if (place === undefined || place.reserve(bytes)) return place
-  place.release()
-  return undefined
-}
-
 /** Before any of the body is read: what comes of it is thrown away by Node.js, so that the connection can go on. */
 function refuse(response: ServerResponse, { status, headers, body }: ErrorAnswer, asks: boolean): void {
   // RFC 9110, 10.1.1: whoever asked before sending a body may send it all the same, or another request.
@@ -77,18 +73,6 @@ function plainLength(headers: IncomingHttpHeaders): number {
   if (headers['transfer-encoding'] !== undefined || headers['content-encoding'] !== undefined) return Number.NaN
   if (type !== undefined && !plainType.test(type)) return Number.NaN
   return Number(headers['content-length'])
-}
-
-/** What compressed numbers as JSON grow by at most, near enough. */
-const compression = 8
-/** Of the largest body: what is expected of one that does not say how long it will be. */
-const unsaidPart = 16
-
-/** Of a body that the app reads, as far as the headers tell: a guess, since to count each as the largest would leave room for a handful. */
-function expectedBytes(headers: IncomingHttpHeaders, maxBodyBytes: number): number {
-  if (headers['transfer-encoding'] !== undefined) return Math.ceil(maxBodyBytes / unsaidPart)
-  const length = Number(headers['content-length'] ?? 0)
-  return Math.min(maxBodyBytes, headers['content-encoding'] === undefined ? length : length * compression)
 }
 
 /** A body that is cut off is never done: nobody waits for its answer. */

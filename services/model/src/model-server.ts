@@ -3,6 +3,7 @@ import { CallRoom, GrpcServer } from '@spillway/rpc'
 import { defaultIdentity, inferenceService, type Models, type ServerIdentity } from '@spillway/serving'
 import { countRefusals, HttpListener, readGauge, type Telemetry } from '@spillway/telemetry'
 import { adminRoutes } from './admin-routes.ts'
+import { placeInApp } from './call-place.ts'
 import { createHttpApp } from './http-app.ts'
 import { oipCalls, oipRoutes } from './oip-routes.ts'
 import { tensorflowCalls, tensorflowRoutes } from './tensorflow-routes.ts'
@@ -63,9 +64,10 @@ export class ModelServer implements Component {
     registerGauges(telemetry, room)
     const calls = [oipCalls(models), tensorflowCalls(models)]
     const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes, calls, room })
-    oipRoutes(app, models, identity, telemetry.logger)
+    const place = placeInApp(room, maxRequestBytes)
+    oipRoutes(app, models, { identity, logger: telemetry.logger, place })
     adminRoutes(app, models, telemetry.logger)
-    tensorflowRoutes(app, models)
+    tensorflowRoutes(app, models, place)
     this.#http = new HttpListener(app)
     this.#grpc = new GrpcServer({
       host: grpcHost,

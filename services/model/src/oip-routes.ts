@@ -14,6 +14,7 @@ import {
 import { HttpError, type Telemetry } from '@spillway/telemetry'
 import type { FastifyInstance, HTTPMethods } from 'fastify'
 import { AppCalls } from './app-call.ts'
+import type { PlaceInApp } from './call-place.ts'
 import { errorHandler } from './http-errors.ts'
 import type { ModelCalls } from './model-call.ts'
 import { answerInfer } from './oip-infer.ts'
@@ -37,12 +38,16 @@ export function oipCalls(models: Models): ModelCalls {
 }
 
 /** The Open Inference Protocol v2 over HTTP, below `/v2`, with Triton's extensions; what is not served of them is 501. */
-export function oipRoutes(app: FastifyInstance, models: Models, identity: ServerIdentity, logger: Telemetry['logger']): void {
+export function oipRoutes(
+  app: FastifyInstance,
+  models: Models,
+  { identity, logger, place }: { identity: ServerIdentity; logger: Telemetry['logger']; place: PlaceInApp },
+): void {
   void app.register((scope, _options, done) => {
     scope.setErrorHandler(errorHandler(logger, statuses))
     const add = addTo(scope)
     serverRoutes(add, models, identity)
-    modelRoutes(add, models)
+    modelRoutes(add, models, place)
     repositoryRoutes(add, models)
     notServed(scope)
     done()
@@ -50,8 +55,8 @@ export function oipRoutes(app: FastifyInstance, models: Models, identity: Server
 }
 
 function addTo(scope: FastifyInstance): AddRoute {
-  return (method, url, handler) => {
-    scope.route({ method, url, handler })
+  return (method, url, handler, place) => {
+    scope.route({ method, url, handler, ...(place && { onRequest: async (request, reply) => place(request, reply) }) })
     const others: HTTPMethods[] = method === 'GET' ? ['POST', 'PUT', 'PATCH', 'DELETE'] : ['GET', 'PUT', 'PATCH', 'DELETE']
     scope.route({
       method: others,
@@ -70,7 +75,7 @@ function serverRoutes(add: AddRoute, models: Models, identity: ServerIdentity): 
   add('GET', '/v2/health/ready', (_request, reply) => reply.code(models.ready ? 200 : 400).send())
 }
 
-function modelRoutes(add: AddRoute, models: Models): void {
+function modelRoutes(add: AddRoute, models: Models, place: PlaceInApp): void {
   add('GET', '/v2/models/stats', (_request, reply) => reply.send(statisticsJson(statisticsOf(models, '', ''))))
   const calls = new AppCalls()
   for (const path of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
@@ -90,8 +95,11 @@ function modelRoutes(add: AddRoute, models: Models): void {
       const { model, version = '' } = request.params as ModelPath
       return reply.send(statisticsJson(statisticsOf(models, model, version)))
     })
-    add('POST', `${path}/infer`, (request, reply) =>
-      calls.answer(request, reply, (call) => answerInfer(models, request.params as ModelPath, call)),
+    add(
+      'POST',
+      `${path}/infer`,
+      (request, reply) => calls.answer(request, reply, (call) => answerInfer(models, request.params as ModelPath, call)),
+      place,
     )
   }
 }

@@ -1,8 +1,9 @@
 import { MeshError } from '@spillway/core'
 import type { ModelHandle, Models, VersionChoice } from '@spillway/serving'
 import { decodeExamples, decodePredict, encodeClassification, encodePrediction, encodeRegression } from '@spillway/wire'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AppCalls } from './app-call.ts'
+import type { PlaceInApp } from './call-place.ts'
 import type { Answer, ModelCall, ModelCalls } from './model-call.ts'
 import { parsePredictionPath, parseStatusPath, type PredictionPath, type PredictionVerb, type StatusPath } from './tensorflow-path.ts'
 import { metadataText, pretty, statusText, unknownLabel } from './tensorflow-status.ts'
@@ -18,19 +19,26 @@ const versionHeader = 'spillway-model-version'
  * protocol has the same paths (and the list `GET /v1/models`), Vertex AI the same bodies. Paths are taken in any case; one that is none of these is
  * 400 `Malformed request`, as every refusal `{"error": "…"}`.
  */
-export function tensorflowRoutes(app: FastifyInstance, models: Models): void {
+export function tensorflowRoutes(app: FastifyInstance, models: Models, place: PlaceInApp): void {
   const calls = new AppCalls()
-  app.all('/v1/*', async (request, reply) => {
-    const path = request.originalUrl.split('?', 1)[0]!
-    if (request.method === 'POST') {
-      const asked = parsePredictionPath(path)
-      if (asked !== undefined) return calls.answer(request, reply, (call) => answerPrediction(models, asked, call))
-    }
+  const prediction = ({ method, originalUrl }: FastifyRequest): PredictionPath | undefined =>
+    method === 'POST' ? parsePredictionPath(pathOf(originalUrl)) : undefined
+  const onRequest = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    if (prediction(request) !== undefined) place(request, reply)
+  }
+  app.all('/v1/*', { onRequest }, async (request, reply) => {
+    const predicted = prediction(request)
+    if (predicted !== undefined) return calls.answer(request, reply, (call) => answerPrediction(models, predicted, call))
+    const path = pathOf(request.originalUrl)
     const asked = request.method === 'GET' ? parseStatusPath(path) : undefined
     if (asked === undefined) throw new MeshError('INVALID_ARGUMENT', `Malformed request: ${request.method} ${path}`)
     const text = await described(models, asked)
     return reply.type(json).send(text)
   })
+}
+
+function pathOf(url: string): string {
+  return url.split('?', 1)[0]!
 }
 
 /** A version beyond 64 bits, which is refused. */

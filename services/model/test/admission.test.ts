@@ -9,6 +9,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { logisticModel, writeModel } from '../../../libs/serving/test/onnx-builder.ts'
 import { type ModelService, startModelService } from '../src/mod.ts'
 import { rawPost } from './oip-fixture.ts'
+import { RawConnection, requestBytes } from './raw-http.ts'
 
 const telemetry = createTelemetry({ service: 'admission-test', logLevel: 'silent', otlp: false })
 const { modelInfer, serverLive } = inference.GRPCInferenceServiceService
@@ -96,6 +97,54 @@ it('refuses calls beyond the room by each protocol, before it reads them, and ta
   expect(await Promise.all(held)).toEqual(['CANCELLED', 'CANCELLED'])
   await expect.poll(inFlight).toBe(0)
   expect(await codeOf(infer(4))).toBe('OK')
+})
+
+it.each([
+  ['a query', '/v2/models/held/infer?verbose=1'],
+  ['escapes in the model’s name', '/v2/models/h%65ld/infer'],
+  ['escapes elsewhere', '/v2/models/held/inf%65r'],
+  ['a slash at the end', '/v2/models/held/infer/'],
+  ['a capital V', '/V2/models/held/infer'],
+  ['a query, by TensorFlow Serving’s protocol', '/v1/models/held:predict?verbose=1'],
+  ['escapes, by TensorFlow Serving’s protocol', '/v1/models/h%65ld:predict'],
+])('refuses calls whose path has %s, before it reads them', async (_form, path) => {
+  const callers = [new AbortController(), new AbortController()]
+  const held = callers.map(({ signal }) => codeOf(infer(1, signal)))
+  await expect.poll(inFlight).toBe(2)
+  const refused = await post(path, { not: 'read' })
+  expect({ status: refused.status, retryAfter: refused.headers['retry-after'] }).toEqual({
+    status: path.startsWith('/v1') ? 429 : 503,
+    retryAfter: '1',
+  })
+  for (const caller of callers) caller.abort()
+  await Promise.all(held)
+  await expect.poll(inFlight).toBe(0)
+  expect((await post(path, { not: 'what it takes' })).status).toBe(400)
+  await expect.poll(inFlight).toBe(0)
+})
+
+it('counts a call whose client asks first once, and refuses it before its body is sent', async () => {
+  const caller = new AbortController()
+  const held = codeOf(infer(1, caller.signal))
+  await expect.poll(inFlight).toBe(1)
+  const opened = new RawConnection(`http://127.0.0.1:${service.httpPort}`)
+  const body = Buffer.from(JSON.stringify(oip))
+  const head = requestBytes(
+    'POST /v2/models/held/infer HTTP/1.1',
+    { 'content-length': String(body.length), expect: '100-continue' },
+    Buffer.alloc(0),
+  )
+  opened.send(head)
+  expect((await opened.next()).status).toBe(100)
+  await expect.poll(inFlight).toBe(2)
+  const other = new RawConnection(`http://127.0.0.1:${service.httpPort}`)
+  other.send(head)
+  expect((await other.next()).status).toBe(503)
+  opened.socket.destroy()
+  other.socket.destroy()
+  caller.abort()
+  await held
+  await expect.poll(inFlight).toBe(0)
 })
 
 it('counts calls by REST, in the app’s forms too', async () => {
