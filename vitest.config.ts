@@ -32,6 +32,7 @@ const broker = [
 
 // Real brokers, sockets and processes on a machine of two cores take their time; every wait in the tests is for a condition.
 const patience = { testTimeout: 60_000, hookTimeout: 180_000, expect: { poll: { timeout: 20_000 } } }
+const setupFiles = ['test/e2e/end-with-test.ts']
 
 export default defineConfig({
   test: {
@@ -42,10 +43,11 @@ export default defineConfig({
           name: 'here',
           include: ['{libs,services,examples}/*/test/**/*.test.ts', 'cli/test/**/*.test.ts', 'test/**/*.test.ts'],
           exclude: ['**/node_modules/**', ...broker],
+          setupFiles,
           ...patience,
         },
       },
-      { test: { name: 'broker', include: broker, globalSetup: ['test/brokers/global-setup.ts'], ...patience } },
+      { test: { name: 'broker', include: broker, globalSetup: ['test/brokers/global-setup.ts'], setupFiles, ...patience } },
     ],
   },
 })
