@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Bus } from '@spillway/bus'
 import { tierModels, tierStages } from '@spillway/cascade-router'
 import { type Component, MeshError, type Stage, systemClock } from '@spillway/core'
@@ -10,7 +10,7 @@ import { ModelServer, startModelService } from '@spillway/model'
 import { postprocessingStage } from '@spillway/postprocessing'
 import { preprocessingStages } from '@spillway/preprocessing'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
-import { LocalModelClient, type ModelClient, ModelManager, OipModelClient } from '@spillway/serving'
+import { LocalModelClient, type ModelClient, ModelManager, OipModelClient, TrafficFile } from '@spillway/serving'
 import { createMeshMetrics, type MeshMetrics, OperationsServer, type OwnedTelemetry, type Readiness } from '@spillway/telemetry'
 import type { BusAddress } from './bus-address.ts'
 import { featureStore } from './feature-store.ts'
@@ -24,7 +24,7 @@ export interface HostOptions {
   readonly bus: BusAddress
   /** Where histories are; embedded where absent. */
   readonly store?: StoreAddress
-  /** Folder of what this process keeps: the embedded bus and the feature store. */
+  /** Folder of what this process keeps: the embedded bus, the feature store, and what was chosen for models at run time. */
   readonly dataPath: string
   readonly host: string
   /** Ports that are not the defaults. */
@@ -163,14 +163,22 @@ export class Host implements Component {
   /** The pipeline's models in this process, served to others too where it is the model service among others. */
   private async ownModels(signal: AbortSignal): Promise<ModelClient> {
     const { pipeline, services, telemetry, host } = this.options
-    const manager = await this.begin(new ModelManager({ ...tierModels(pipeline), telemetry }), signal)
-    if (services.has('model')) {
+    const isServed = services.has('model')
+    const kept = isServed ? { keptTraffic: this.keptTraffic() } : {}
+    const manager = await this.begin(new ModelManager({ ...tierModels(pipeline), ...kept, telemetry }), signal)
+    if (isServed) {
       const { http: httpPort, grpc: grpcPort } = this.portsOf('model')
       const server = new ModelServer({ models: manager, host, httpPort, grpcPort, telemetry })
       await this.begin(server, signal)
       server.setServing(true)
     }
     return new LocalModelClient(manager)
+  }
+
+  /** Promotions, labels and traffic: in a file of this process, which alone takes such requests. */
+  private keptTraffic(): TrafficFile {
+    const { dataPath, pipeline } = this.options
+    return TrafficFile.openLater(join(dataPath, `${pipeline.name}.models.json`))
   }
 
   private remoteModels(address: string, signal: AbortSignal): Promise<ModelClient> {
@@ -182,7 +190,8 @@ export class Host implements Component {
     const { pipeline, host, telemetry } = this.options
     const { http: httpPort, grpc: grpcPort } = this.portsOf('model')
     const { repository, listed, expects } = tierModels(pipeline)
-    this.components.push(await startModelService({ repository, listed, expects, host, httpPort, grpcPort, telemetry, signal }))
+    const models = { repository, listed, expects, keptTraffic: this.keptTraffic() }
+    this.components.push(await startModelService({ ...models, host, httpPort, grpcPort, telemetry, signal }))
   }
 
   private async startBus(signal: AbortSignal): Promise<Bus> {

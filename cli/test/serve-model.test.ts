@@ -7,6 +7,7 @@ import { GrpcChannel } from '@spillway/rpc'
 import { OipModelClient } from '@spillway/serving'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { logisticModel, writeModel } from '../../libs/serving/test/onnx-builder.ts'
+import { freePorts } from '../../test/brokers/ports.ts'
 import { makeProgram } from '../src/program.ts'
 import { Command, spillway } from './command.ts'
 import { testTelemetry } from './mesh-run.ts'
@@ -218,6 +219,33 @@ it('a rollback stands over a restart where the state is kept', async () => {
   await expect(run(['serve', 'model', ...ports, '--log-level', 'silent', ...flags])).rejects.toThrow(
     /state\.json: this is not as the service wrote it/,
   )
+})
+
+it.each([
+  ['up', '--model-http-port', '--model-grpc-port'],
+  ['serve model', '--http-port', '--grpc-port'],
+])('a promotion stands over a restart of %j with a pipeline, in the data folder', async (command, httpFlag, grpcFlag) => {
+  const pipeline = join(folder, 'pipeline.yaml')
+  writeFileSync(
+    pipeline,
+    'pipeline: scores\ninputs: { visits: { fields: { x: number, y: number } } }\ncascade: { tiers: [{ model: score }] }\n',
+  )
+  const [port] = await freePorts(1)
+  const others = command === 'up' ? [...ports, grpcFlag, '0'] : [grpcFlag, '0']
+  const flags = ['--pipeline', pipeline, '--data', join(folder, command), ...others, httpFlag, String(port)]
+  const start = async (): Promise<Command> => {
+    const started = new Command([...command.split(' '), ...flags], folder)
+    running.push(started)
+    await started.printed(/is running: |"msg":"ready"/, startMs)
+    return started
+  }
+  const server = ['--server', `http://127.0.0.1:${port}`]
+  const first = await start()
+  expect(await run(['models', 'promote', 'score', '2', ...server])).toMatch(/score +2 +AVAILABLE +default/)
+  expect(await first.stop('SIGKILL')).toBe(null)
+  const again = await start()
+  expect(await run(['models', 'list', ...server])).toMatch(/score +2 +AVAILABLE +default/)
+  expect(await again.stop()).toBe(0)
 })
 
 describe('models', () => {

@@ -54,7 +54,7 @@ export class ServedModel {
     this.name = name
     this.#parts = parts
     this.#retirement = new Retirement(parts.logger)
-    this.traffic = new ModelTraffic(name, parts.lifecycle, parts.keptTraffic?.get(name))
+    this.traffic = new ModelTraffic(name, parts.lifecycle, parts.keptTraffic?.get(name), parts.logger)
   }
 
   get loaded(): ReadonlyMap<string, Servable> {

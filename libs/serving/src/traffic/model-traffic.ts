@@ -1,4 +1,5 @@
 import { MeshError } from '@spillway/core'
+import type { Telemetry } from '@spillway/telemetry'
 import type { LifecycleMetrics } from '../lifecycle/lifecycle-metrics.ts'
 import type { Servable } from '../lifecycle/servable.ts'
 import { newestFirst, versionOf } from '../lifecycle/version-policy.ts'
@@ -34,7 +35,8 @@ export class ModelTraffic {
   #earlier: readonly string[] = []
 
   /** @param kept what was chosen in an earlier process */
-  constructor(model: string, metrics: LifecycleMetrics, kept?: KeptTraffic) {
+  constructor(model: string, metrics: LifecycleMetrics, kept: KeptTraffic | undefined, logger: Telemetry['logger']) {
+    if (kept !== undefined) logger.info({ model, ...kept }, 'calls of a model go on as they were directed before the start')
     this.#model = model
     this.#metrics = metrics
     this.#coming = new Map(Object.entries(kept?.labels ?? {}))

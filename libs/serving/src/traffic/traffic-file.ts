@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { MeshError } from '@spillway/core'
@@ -11,18 +11,25 @@ import { checkTraffic } from './split.ts'
 export class TrafficFile implements TrafficStore {
   readonly #path: string
   readonly #models: Map<string, KeptTraffic>
+  readonly #makesFolder: boolean
 
-  private constructor(path: string, models: Map<string, KeptTraffic>) {
+  private constructor(path: string, text: string | undefined, makesFolder: boolean) {
     this.#path = path
-    this.#models = models
+    this.#models = text === undefined ? new Map() : parse(path, text)
+    this.#makesFolder = makesFolder
   }
 
   /** Begins an empty file where there is none. @throws MeshError INVALID_ARGUMENT naming what is malformed in it, FAILED_PRECONDITION where it cannot be read or written */
   static open(path: string): TrafficFile {
     const text = readText(path)
-    const file = new TrafficFile(path, text === undefined ? new Map() : parse(path, text))
+    const file = new TrafficFile(path, text, false)
     if (text === undefined) file.#write('FAILED_PRECONDITION')
     return file
+  }
+
+  /** As `open`, but file and folder begin with the first choice: who makes none needs no place for it. @throws MeshError as `open`, of a file that is there */
+  static openLater(path: string): TrafficFile {
+    return new TrafficFile(path, readText(path), true)
   }
 
   get(model: string): KeptTraffic | undefined {
@@ -40,6 +47,7 @@ export class TrafficFile implements TrafficStore {
     const models = Object.fromEntries([...this.#models].toSorted(([a], [b]) => (a < b ? -1 : 1)))
     const partial = `${this.#path}.partial`
     try {
+      if (this.#makesFolder) mkdirSync(dirname(this.#path), { recursive: true })
       writeFileSync(partial, `${JSON.stringify({ models }, null, 2)}\n`, { flush: true })
       renameSync(partial, this.#path)
       // The name is safe when its folder is.

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -111,5 +112,17 @@ describe('what was chosen for a model, where it is kept', () => {
     await rm(join(bed.repository, 'm', '1'), { recursive: true })
     expect(await refusal(() => manager.promote('m', '2'))).toMatchObject({ code: 'UNAVAILABLE' })
     expect(await versionOf(manager, 'm')).toBe('2')
+  })
+
+  it('needs no place before there is a choice to keep, where its file may begin later', async () => {
+    const later = join(bed.repository, '.data', 'of', 'state.json')
+    const first = await start({ keptTraffic: TrafficFile.openLater(later) })
+    expect(existsSync(join(bed.repository, '.data'))).toBe(false)
+    await first.promote('m', '2')
+    await first.drain()
+    const second = await start({ keptTraffic: TrafficFile.openLater(later) })
+    expect(await versionOf(second, 'm')).toBe('2')
+    await writeFile(later, '{}')
+    expect(() => TrafficFile.openLater(later)).toThrow(/this is not as the service wrote it/)
   })
 })
