@@ -1,6 +1,6 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type Tensor, tensor } from '@spillway/core'
 import { GrpcChannel } from '@spillway/rpc'
@@ -249,6 +249,31 @@ it.each([
 })
 
 describe('models', () => {
+  it('says why a version was refused, and what is wrong with a model: in short in the list, whole for one', async () => {
+    const path = join(folder, 'refused', 'a-model-of-a-long-name'.repeat(4))
+    await writeModel(join(folder, 'refused'), 'm', 1, logisticModel([1], 0))
+    mkdirSync(join(path, '1'), { recursive: true })
+    writeFileSync(join(path, '1', 'model.onnx'), '')
+    const server = await serve('--model-repository', join(folder, 'refused'), '--exit-on-error=false')
+    const name = basename(path)
+    expect(await models(server, 'list')).toMatch(new RegExp(`${name} +1 +END +${folder}.*…\\nm +1 +AVAILABLE`))
+    expect(await models(server, 'show', name)).toContain(`\nversion 1: ${path}/1/model.onnx is empty: expected an ONNX model\n`)
+    writeFileSync(join(folder, 'refused', 'm', 'config.pbtxt'), 'nonsense: 1')
+    const polled = await serve(
+      '--model-repository',
+      join(folder, 'refused'),
+      '--exit-on-error=false',
+      '--load-model',
+      'x',
+      '--model-control-mode',
+      'explicit',
+    )
+    expect(await models(polled, 'list')).toMatch(/\nm +- +not loaded/)
+    await expect(models(polled, 'load', 'm')).rejects.toThrow(/config\.pbtxt: line 1.*nonsense/)
+    const strict = await serve('--model-repository', join(folder, 'refused'), '--exit-on-error=false')
+    expect(await models(strict, 'show', 'm')).toMatch(/m +- +not loaded .*\n.*\nproblem: .*config\.pbtxt: line 1, .*nonsense/)
+  })
+
   it('sets labels and traffic, and says them', async () => {
     writeFileSync(join(repository, 'score', 'config.pbtxt'), 'version_policy { all {} }')
     const server = await serve('--model-repository', repository)

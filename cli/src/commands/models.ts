@@ -2,7 +2,7 @@ import { MeshError } from '@spillway/core'
 import type { ModelState } from '@spillway/model'
 import type { Command } from 'commander'
 import { ModelServerClient } from '../models/model-server-client.ts'
-import { modelTable, trafficText } from '../models/model-table.ts'
+import { modelTable, problemText, trafficText } from '../models/model-table.ts'
 
 interface Flags {
   readonly server: string
@@ -100,7 +100,7 @@ function target(text: string): { readonly to: string; readonly number: number } 
 }
 
 function show(flags: Flags, model: ModelState): void {
-  print(flags, model, () => `${modelTable([model])}\ntraffic: ${trafficText(model.traffic)}`)
+  print(flags, model, () => `${modelTable([model])}\ntraffic: ${trafficText(model.traffic)}${problemText(model)}`)
 }
 
 function print(flags: Flags, value: unknown, text: () => string): void {

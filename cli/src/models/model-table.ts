@@ -3,21 +3,28 @@ import { textTable } from '../text-table.ts'
 
 const mostReason = 100
 
-/** A line for each version. */
+/** A line for each version; what is wrong with the whole model is said of the newest. */
 export function modelTable(models: readonly ModelState[]): string {
   const rows = models.flatMap((model) =>
     model.versions.length === 0
-      ? [[model.name, '-', 'not loaded', '', '', '']]
-      : model.versions.map(({ version, state, reason = '' }) => [
+      ? [[model.name, '-', 'not loaded', '', '', firstLine(model.problem ?? '')]]
+      : model.versions.map(({ version, state, reason }, index) => [
           model.name,
           version,
           state,
           trafficOf(model, version),
           labelsOf(model, version).join(', '),
-          firstLine(reason),
+          firstLine(reason ?? (index === 0 ? model.problem : undefined) ?? ''),
         ]),
   )
   return textTable(['MODEL', 'VERSION', 'STATE', 'TRAFFIC', 'LABELS', 'REASON'], rows)
+}
+
+/** What is wrong with a model and its versions, each as a line, whole. */
+export function problemText({ problem, versions }: ModelState): string {
+  const lines = versions.flatMap(({ version, reason }) => (reason === undefined ? [] : [`version ${version}: ${reason}`]))
+  if (problem !== undefined) lines.unshift(`problem: ${problem}`)
+  return lines.map((line) => `\n${line.replaceAll(/\s*\n\s*/g, ' ')}`).join('')
 }
 
 /** Which calls a version gets. */

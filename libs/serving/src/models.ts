@@ -104,6 +104,8 @@ export interface Models {
   names(): readonly string[]
   /** Versions that are or were served, or failed; newest first. @throws MeshError NOT_FOUND for an unknown model. */
   statuses(model: string): readonly VersionStatus[]
+  /** Why what the repository has of it could not be looked at, or is nothing that is to be served; what is served stays. @throws MeshError NOT_FOUND for an unknown model. */
+  problem(model: string): MeshError | undefined
   isReady(model: string, choice?: VersionChoice): boolean
   /** A promise only where the model has to be loaded first. @throws MeshError NOT_FOUND; UNAVAILABLE where it is not loaded; FAILED_PRECONDITION for an unknown label. */
   acquire(model: string, choice?: VersionChoice): ModelHandle | Promise<ModelHandle>

@@ -77,8 +77,17 @@ export class Loader {
       await makeRoom(model.name, memory.before(files.fileBytes, expectedSessions(config)), mayEvict)
       return await this.#open({ model, version, served, mayEvict }, config, files, startedMs, signal)
     } catch (thrown) {
-      await files.release()
+      await this.#leave(model.name, version.version, () => files.release())
       throw MeshError.from(thrown, 'FAILED_PRECONDITION')
+    }
+  }
+
+  /** Ends what was begun of a version that is refused. Why it is refused is what its callers need, so what goes wrong here is only logged. */
+  async #leave(model: string, version: string, end: () => Promise<void>): Promise<void> {
+    try {
+      await end()
+    } catch (error) {
+      this.#options.telemetry.logger.warn({ model, version, err: error }, 'a model version that is refused could not be ended')
     }
   }
 
@@ -133,7 +142,7 @@ export class Loader {
         memoryBytes,
       })
     } catch (error) {
-      await backend.drain()
+      await this.#leave(name, version, () => backend.drain())
       throw error
     }
   }

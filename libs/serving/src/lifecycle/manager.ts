@@ -156,6 +156,11 @@ export class ModelManager implements Component, Models {
     return this.#known(name).statuses()
   }
 
+  problem(name: string): MeshError | undefined {
+    const model = this.#known(name)
+    return model.problem ?? model.unmet
+  }
+
   isReady(name: string, choice: VersionChoice = noChoice): boolean {
     const model = this.#set.get(name)
     if (model === undefined || this.#stop.signal.aborted) return false
@@ -219,7 +224,7 @@ export class ModelManager implements Component, Models {
   }
 
   /** Known, and nothing of it is loaded. */
-  #unavailable(model: ServedModel, cause: MeshError | undefined = model.lastError ?? model.problem): MeshError {
+  #unavailable(model: ServedModel, cause: MeshError | undefined = model.lastError ?? model.problem ?? model.unmet): MeshError {
     if (!this.#started || this.#stop.signal.aborted) return this.#unknown(model.name)
     const why = cause === undefined ? '' : `: ${cause.message}`
     return new MeshError('UNAVAILABLE', `Request for unknown model: '${model.name}' has no available versions${why}`, { cause })

@@ -73,7 +73,7 @@ export class ModelControl {
       const model = set.make(name)
       model.wanted = true
       if (asked.has(name)) this.#asked.add(name)
-      await this.#follow(model, seen, false, exitOnError)
+      await this.#follow(model, seen, false, true)
       if (model.loaded.size === 0 && !model.asleep) failed(name, model.error ?? this.#stopped())
     }
     // What could be loaded is known too.
@@ -90,11 +90,11 @@ export class ModelControl {
     model: ServedModel,
     seen: Seen | { readonly model: undefined; readonly look: number },
     mayEvict: boolean,
-    isFatal = false,
+    isTold = false,
   ): Promise<void> {
     return model.turn(async () => {
       model.see(seen.model, seen.look)
-      await model.reconcile(mayEvict, this.#isStopped, isFatal)
+      await model.reconcile(mayEvict, this.#isStopped, isTold)
     })
   }
 

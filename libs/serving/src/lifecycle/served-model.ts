@@ -1,5 +1,6 @@
 import { type Clock, MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
+import type { VersionPolicy } from '../config/model-config.ts'
 import type { ModelMetrics } from '../batching/model-metrics.ts'
 import type { VersionStatus } from '../models.ts'
 import type { TrafficStore } from '../traffic/kept-traffic.ts'
@@ -10,8 +11,8 @@ import { Retirement } from './retirement.ts'
 import type { Servable } from './servable.ts'
 import type { SourceModel, SourceVersion } from './source.ts'
 import { Turns } from './turns.ts'
-import { VersionEntry } from './version-entry.ts'
-import { aspiredVersions, newestFirst, nextAction, type VersionView } from './version-policy.ts'
+import { VersionEntries } from './version-entries.ts'
+import { aspiredVersions, newestFirst, nextAction, noneOfPolicy, type VersionView } from './version-policy.ts'
 
 export interface ServedModelParts {
   readonly load: (request: LoadRequest) => Promise<Servable>
@@ -24,9 +25,6 @@ export interface ServedModelParts {
 
 /** Why versions are unloaded. Those that are idle, or gave way to others, are loaded again when they are called. */
 export type UnloadReason = 'replaced' | 'asked' | 'gone' | 'idle' | 'memory'
-
-/** Ended versions that the source no longer has, kept for whoever asks what became of them. */
-const mostEnded = 16
 
 /**
  * One model: its versions as the source has them, as they are wanted, and as they are loaded. Changes are made one after the other (`turn`), but for what only
@@ -43,12 +41,13 @@ export class ServedModel {
   problem: MeshError | undefined
   lastUsedMs = 0
   readonly #parts: ServedModelParts
-  readonly #entries = new Map<string, VersionEntry>()
+  readonly #entries = new VersionEntries()
   readonly #loaded = new Map<string, Servable>()
   readonly #retirement: Retirement
   readonly #turns = new Turns()
   #source: SourceModel | undefined
   #seenLook = 0
+  #toldUnmet: string | undefined
 
   constructor(name: string, parts: ServedModelParts) {
     this.name = name
@@ -77,19 +76,21 @@ export class ServedModel {
     return bytes
   }
 
-  /** Why a version that should be served is not, or not as its files are now; the newest such version's. */
+  /** Why a version that should be served is not, or not as its files are now; the newest such version's, or why there is none that should be. */
   get error(): MeshError | undefined {
     const aspired = new Set(this.#aspired())
-    return this.#newest().find(({ version, error }) => error !== undefined && aspired.has(version))?.error
+    return this.#entries.newest().find(({ version, error }) => error !== undefined && aspired.has(version))?.error ?? this.unmet
+  }
+
+  /** What the source has is nothing of what the version policy names. */
+  get unmet(): MeshError | undefined {
+    const versions = this.#source?.versions ?? []
+    return this.wanted && versions.length > 0 && this.#desired().length === 0 ? noneOfPolicy(this.name, versions, this.#policy) : undefined
   }
 
   /** Of the newest version that was refused. */
   get lastError(): MeshError | undefined {
-    return this.#newest().find(({ error }) => error !== undefined)?.error
-  }
-
-  #newest(): readonly VersionEntry[] {
-    return [...this.#entries.values()].toSorted((a, b) => newestFirst(a.version, b.version))
+    return this.#entries.newest().find(({ error }) => error !== undefined)?.error
   }
 
   /** One change after the other. */
@@ -121,11 +122,11 @@ export class ServedModel {
 
   /** Versions that failed are tried again, though nothing of them has changed. */
   forgive(): void {
-    for (const entry of this.#entries.values()) entry.forgive()
+    for (const entry of this.#entries.newest()) entry.forgive()
   }
 
-  /** Loads, reloads and unloads until all is as it should be, or can be. Within a turn. Never rejects. @param isFatal whether the caller throws where nothing is loaded */
-  async reconcile(mayEvict: boolean, isStopped: () => boolean, isFatal = false): Promise<void> {
+  /** Loads, reloads and unloads until all is as it should be, or can be. Within a turn. Never rejects. @param isTold whether the caller says why nothing is loaded */
+  async reconcile(mayEvict: boolean, isStopped: () => boolean, isTold = false): Promise<void> {
     const refused: string[] = []
     while (!isStopped()) {
       const action = nextAction(this.#views())
@@ -141,8 +142,10 @@ export class ServedModel {
         if (outcome === 'refused') refused.push(version.version)
       }
     }
-    if (!isFatal || this.#loaded.size > 0 || this.asleep) for (const version of refused) this.#logRefused(version)
-    this.#trim()
+    const told = isTold && this.#loaded.size === 0 && !this.asleep ? this.error : undefined
+    for (const version of refused) if (this.#entries.of(version).error !== told) this.#logRefused(version)
+    this.#logUnmet(isTold)
+    this.#entries.trim((version) => this.#isThere(version))
   }
 
   /** Loads the version where it is not, whatever the policy says. Within a turn. @throws MeshError why it is refused */
@@ -151,7 +154,7 @@ export class ServedModel {
     const found = this.#source?.versions.find((candidate) => candidate.version === version)
     if (found === undefined) throw this.unknownVersion(version)
     await this.#load(found, mayEvict)
-    const { error } = this.#entry(version)
+    const { error } = this.#entries.of(version)
     if (error === undefined) return
     this.#logRefused(version)
     throw error
@@ -165,9 +168,9 @@ export class ServedModel {
 
   /** @returns 'no room' where the memory budget has none for it, and nothing else is wrong */
   async #load(version: SourceVersion, mayEvict: boolean): Promise<'loaded' | 'refused' | 'no room'> {
-    const { load, lifecycle, clock } = this.#parts
+    const { load, lifecycle, clock, logger } = this.#parts
     const model = this.#source!
-    const entry = this.#entry(version.version)
+    const entry = this.#entries.of(version.version)
     entry.loading(loadFingerprint(model, version))
     const route = this.traffic.route
     const served = this.#loaded.get(this.traffic.promoted ?? '') ?? route?.shares[0]!.servable
@@ -180,7 +183,8 @@ export class ServedModel {
     } catch (thrown) {
       const error = MeshError.from(thrown, 'INTERNAL')
       if (error.code === 'RESOURCE_EXHAUSTED' && !mayEvict && this.#loaded.size === 0) {
-        entry.ended()
+        entry.putOff(error)
+        logger.info({ model: this.name, version: version.version, reason: error.message }, 'a model version is loaded when it is called')
         return 'no room'
       }
       entry.refused(error, clock.nowMs())
@@ -191,7 +195,15 @@ export class ServedModel {
 
   #logRefused(version: string): void {
     const served = [...this.#loaded.keys()].join(', ') || 'none'
-    this.#parts.logger.error({ model: this.name, version, served, err: this.#entry(version).error }, 'a model version is refused')
+    this.#parts.logger.error({ model: this.name, version, served, err: this.#entries.of(version).error }, 'a model version is refused')
+  }
+
+  /** Once for as long as it is so. */
+  #logUnmet(isTold: boolean): void {
+    const { unmet } = this
+    if (unmet !== undefined && unmet.message !== this.#toldUnmet && !isTold)
+      this.#parts.logger.error({ model: this.name, err: unmet }, 'a model is not served any more')
+    this.#toldUnmet = unmet?.message
   }
 
   #publish(servable: Servable): void {
@@ -213,7 +225,7 @@ export class ServedModel {
     this.#loaded.delete(version)
     if (reason === 'gone' || reason === 'asked') this.traffic.forget(version)
     this.traffic.compile(this.#loaded)
-    const entry = this.#entry(version)
+    const entry = this.#entries.of(version)
     const ended = entry.unloading()
     void this.#retire(servable, reason).then(ended)
   }
@@ -242,9 +254,7 @@ export class ServedModel {
 
   /** Newest first. */
   statuses(): readonly VersionStatus[] {
-    const aspired = this.#aspired().filter((version) => !this.#entries.has(version))
-    const entries = [...this.#entries.values(), ...aspired.map((version) => new VersionEntry(version))]
-    return entries.toSorted((a, b) => newestFirst(a.version, b.version)).map((entry) => entry.status(this.name, this.traffic.labels))
+    return this.#entries.statuses(this.name, this.#aspired(), this.traffic.labels)
   }
 
   /** Whether the version would be served if the model were awake. */
@@ -263,8 +273,11 @@ export class ServedModel {
     const { promoted, held } = this.traffic
     const rewritten = source.unsettled.filter((version) => this.#loaded.has(version))
     const available = [...source.versions.map(({ version }) => version), ...rewritten]
-    const policy = source.policy ?? source.config?.versionPolicy ?? { kind: 'latest', count: 1 }
-    return aspiredVersions({ policy, available, promoted, held })
+    return aspiredVersions({ policy: this.#policy, available, promoted, held })
+  }
+
+  get #policy(): VersionPolicy {
+    return this.#source?.policy ?? this.#source?.config?.versionPolicy ?? { kind: 'latest', count: 1 }
   }
 
   #isThere(version: string): boolean {
@@ -283,16 +296,5 @@ export class ServedModel {
       const changed = mayTry && servable.parts.fingerprint !== fingerprint
       return { version, aspired: aspired.has(version), state: 'available', changed }
     })
-  }
-
-  #entry(version: string): VersionEntry {
-    let entry = this.#entries.get(version)
-    if (entry === undefined) this.#entries.set(version, (entry = new VersionEntry(version)))
-    return entry
-  }
-
-  #trim(): void {
-    const ended = [...this.#entries.values()].filter(({ version, state }) => state === 'END' && !this.#isThere(version))
-    for (const { version } of ended.toSorted((a, b) => newestFirst(a.version, b.version)).slice(mostEnded)) this.#entries.delete(version)
   }
 }

@@ -62,8 +62,10 @@ export class VersionEntry {
     }
   }
 
-  ended(): void {
+  /** It is loaded when it is called. @param error why not now */
+  putOff(error: MeshError): void {
     this.#tried = undefined
+    this.#error = error
     if (this.#state !== 'AVAILABLE') this.#state = 'END'
   }
 

@@ -1,3 +1,4 @@
+import { MeshError } from '@spillway/core'
 import type { VersionPolicy } from '../config/model-config.ts'
 
 /** Newest first. Versions are decimal, without leading zeros. */
@@ -40,6 +41,13 @@ export function aspiredVersions({ policy, available, promoted, held }: Aspiratio
     for (const version of sorted) if (named.has(version)) chosen.add(version)
   }
   return sorted.filter((version) => chosen.has(version))
+}
+
+/** Why a model of which there are versions is not served. */
+export function noneOfPolicy(model: string, versions: readonly { readonly version: string }[], policy: VersionPolicy): MeshError {
+  const available = versions.map(({ version }) => version).join(', ')
+  const named = policy.kind === 'specific' ? policy.versions.join(', ') : 'none of them'
+  return new MeshError('NOT_FOUND', `model "${model}" has version ${available}, and its version policy names ${named}`)
 }
 
 /** A version as the policy of transitions sees it. */

@@ -18,19 +18,21 @@ const states: Readonly<Record<VersionState, IndexLine['state']>> = {
   END: 'UNAVAILABLE',
 }
 
-/** A line for each version of which something is known, and one for each model that was never loaded. */
+/** A line for each version of which something is known, and one for each model that was never loaded. What is wrong with a model is said of its newest version. */
 export function repositoryIndex(models: Models, readyOnly: boolean): IndexLine[] {
   const lines: IndexLine[] = []
   for (const name of models.names()) {
     const statuses = models.statuses(name)
-    if (statuses.length === 0) lines.push({ name, version: '', state: '', reason: '' })
-    for (const status of statuses) lines.push(indexLine(status))
+    const problem = models.problem(name)
+    if (statuses.length === 0)
+      lines.push({ name, version: '', state: problem === undefined ? '' : 'UNAVAILABLE', reason: problem?.message ?? '' })
+    for (const [index, status] of statuses.entries()) lines.push(indexLine(status, index === 0 ? problem : undefined))
   }
   return readyOnly ? lines.filter(({ state }) => state === 'READY') : lines
 }
 
-function indexLine({ model, version, state, error }: VersionStatus): IndexLine {
-  return { name: model, version, state: states[state], reason: error?.message ?? (state === 'END' ? 'unloaded' : '') }
+function indexLine({ model, version, state, error }: VersionStatus, problem: MeshError | undefined): IndexLine {
+  return { name: model, version, state: states[state], reason: (error ?? problem)?.message ?? (state === 'END' ? 'unloaded' : '') }
 }
 
 /** One repository is all there is. @throws MeshError UNIMPLEMENTED */
