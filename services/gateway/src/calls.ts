@@ -83,12 +83,11 @@ export class Calls implements Admission {
     return this.#bytes.used
   }
 
-  /** Whether a call with a request of so many bytes would find no room; then it counts as refused. */
-  refuses(bytes: number): boolean {
-    if (this.#inFlight >= this.#limit.value) this.#refused('calls')
-    else if (!this.#bytes.fits(bytes)) this.#refused('bytes')
-    else return false
-    return true
+  /** What is full for a call with a request of so many bytes, which then counts as refused; undefined where there is room. */
+  refuses(bytes: number): 'calls' | 'bytes' | undefined {
+    const full = this.#inFlight >= this.#limit.value ? 'calls' : this.#bytes.fits(bytes) ? undefined : 'bytes'
+    if (full !== undefined) this.#refused(full)
+    return full
   }
 
   /** Takes a place for a call, before anything of it is read; undefined where there is none. */
