@@ -1,11 +1,13 @@
 import { MeshError } from '@spillway/core'
 import { CommanderError } from 'commander'
 import { withDashes } from './models/model-flags.ts'
+import { endWithReader } from './output-gone.ts'
 import { makeProgram } from './program.ts'
 
 /** What its user can mend: a wrong file, option or address. */
 const userErrors: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'NOT_FOUND', 'PERMISSION_DENIED'])
 
+endWithReader(process.stdout)
 try {
   const args = process.argv.slice(2)
   const program = await makeProgram(args)

@@ -139,6 +139,31 @@ describe('a letter that is given back', () => {
     expect((await answers(mended.host, 4))[3]).toEqual(['d', '2026-01-01T00:03:00.000Z', 4, undefined])
   })
 
+  it('is read again where it could not be read before, and says the same where it still cannot', async () => {
+    const { host: running, desk } = await start({ gateAt: 'events', shut: false })
+    const soon = new Date(Date.now() + 3 * 86_400_000).toISOString()
+    await running.bus.publish(
+      'payments',
+      recordsOf([
+        { value: payment('c', 1).replace('1', '"x"'), headers: cloudEvent('a', '2026-01-01T00:00:00Z') },
+        { value: payment('c', 1), headers: cloudEvent('b', soon) },
+      ]),
+    )
+    await read(running.bus, 'p.dead-letters', 2)
+    await desk.settle(positions(await open(desk)), { outcome: 'redriven' }, signal)
+    const letters = await read(running.bus, 'p.dead-letters', 4)
+    const said = letters.map(({ headers }) => [
+      headers['spillway-event-id'],
+      headers['spillway-code'],
+      headers['spillway-message'],
+      headers['spillway-redriven'],
+    ])
+    const messages = ['field "amount" must be a number, got "x"', expect.stringMatching(/lies more than a day in the future/)]
+    expect(said).toEqual(
+      [undefined, '1'].flatMap((times) => ['a', 'b'].map((id, index) => [id, 'INVALID_ARGUMENT', messages[index], times])),
+    )
+  })
+
   it('is a letter again where its windows look back to what is not kept any more, rather than a guess', async () => {
     const shut = await start({ gateAt: 'events', shut: true })
     await publish(

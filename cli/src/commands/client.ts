@@ -86,6 +86,8 @@ async function subscribe(topic: string, flags: { gateway: string; from: string; 
       }
     }
   } catch (error) {
-    if (!stopping.signal.aborted) throw error
+    if (stopping.signal.aborted) return
+    throw new MeshError('UNAVAILABLE', `the gateway at ${flags.gateway} went away`, { cause: error })
   }
+  if (!stopping.signal.aborted) throw new MeshError('UNAVAILABLE', `the gateway at ${flags.gateway} ended the subscription`)
 }

@@ -49,11 +49,11 @@ export function entryOf({ headers, value }: LetterRecord, plan: SegmentPlan, { p
   )
 }
 
-/** Undefined where it was made with other features or fields, or cannot be read. */
+/** Undefined where it was made with other features or fields, or cannot be read, or has no columns: what could not be read as an event has none. */
 function currentRow(frame: string, schema: string): Batch | undefined {
   try {
     const { batch, info } = decodeFrame(Buffer.from(frame, 'base64'))
-    return info.schema === schema && batch.rowCount === 1 ? batch : undefined
+    return info.schema === schema && batch.rowCount === 1 && batch.columns.size > 0 ? batch : undefined
   } catch (error) {
     // Bytes that are no frame are as good as none: the letter has the event too.
     if (MeshError.from(error).code === 'INVALID_ARGUMENT') return undefined

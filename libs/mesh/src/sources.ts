@@ -58,7 +58,8 @@ export class InputReader {
     const errors = ahead.map((row) => this.tooFarAhead(eventTimesMs[row]!))
     return {
       batch: takeRows(batch, kept),
-      failures: [...unread, { stage: this.stage, batch: takeRows(batch, ahead), errors }],
+      // Without columns, as what could not be read: given back, it is read again.
+      failures: [...unread, { stage: this.stage, batch: { ...takeRows(batch, ahead), columns: new Map() }, errors }],
       refused: [...refused, ...ahead.map((row) => places[row]!)],
     }
   }
