@@ -5,6 +5,7 @@ import { expectedBytes, noRoom, placeFor } from './call-place.ts'
 import { CallerSignals } from './caller-signal.ts'
 import { type ErrorAnswer, errorAnswer } from './http-errors.ts'
 import { answerCall, type ModelCalls, writeAnswer } from './model-call.ts'
+import { plainPath, plainType } from './plain-head.ts'
 
 export interface CallFrontOptions {
   readonly calls: readonly ModelCalls[]
@@ -14,10 +15,6 @@ export interface CallFrontOptions {
   /** Calls with larger bodies are left to the app. */
   readonly maxBodyBytes: number
 }
-
-/** Model and version as most are written, without a query. */
-const plainPath = /^\/v[12]\/models\/[\w./:-]+$/
-const plainType = /^[\w.+-]+\/[\w.+-]+(?:; ?charset=[\w-]+)?$/
 
 /**
  * Answers models' calls in the form that nearly all of them have, with a third of the work that the app would have with them. What is written in another way

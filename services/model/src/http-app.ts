@@ -22,7 +22,10 @@ const longestName = 512
 const tensorflowMetrics = '/monitoring/prometheus/metrics'
 
 /** How long a client may take to send a request. */
-const requestTimeoutMs = 60_000
+export const requestTimeoutMs = 60_000
+
+/** Answers what is no HTTP, or does not come in time. */
+export const refuseConnection: ReturnType<typeof refuseMalformed> = refuseMalformed(({ message }) => ({ error: message }))
 
 /**
  * The app without its protocols: a body comes as a Buffer whatever its content type (`request.body`, undefined where there is none), decompressed where it
@@ -39,7 +42,7 @@ export function createHttpApp(options: HttpAppOptions): FastifyInstance {
     routerOptions: { maxParamLength: longestName, ignoreTrailingSlash: true },
     rewriteUrl: ({ url = '/' }) => (url.startsWith('/V') ? `/v${url.slice(2)}` : url === tensorflowMetrics ? '/metrics' : url),
     frameworkErrors: onError,
-    clientErrorHandler: refuseMalformed(({ message }) => ({ error: message })),
+    clientErrorHandler: refuseConnection,
   })
   app.setErrorHandler(onError)
   app.setNotFoundHandler((request, reply) => {

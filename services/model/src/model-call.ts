@@ -30,7 +30,7 @@ export interface ModelCalls {
 }
 
 /** Longer answers are sent as the bytes that they are. */
-const mostTextBytes = 8192
+export const mostTextBytes = 8192
 
 /** The answer, compressed where the caller takes that and it is worth it. */
 export async function answerCall(answerer: Answerer, call: ModelCall): Promise<Answer> {

@@ -4,7 +4,8 @@ import { defaultIdentity, inferenceService, type Models, type ServerIdentity } f
 import { countRefusals, HttpListener, readGauge, type Telemetry } from '@spillway/telemetry'
 import { adminRoutes } from './admin-routes.ts'
 import { placeInApp } from './call-place.ts'
-import { createHttpApp } from './http-app.ts'
+import { callConnections } from './call-connection.ts'
+import { createHttpApp, refuseConnection, requestTimeoutMs } from './http-app.ts'
 import { oipCalls, oipRoutes } from './oip-routes.ts'
 import { tensorflowCalls, tensorflowRoutes } from './tensorflow-routes.ts'
 
@@ -68,7 +69,9 @@ export class ModelServer implements Component {
     oipRoutes(app, models, { identity, logger: telemetry.logger, place })
     adminRoutes(app, models, telemetry.logger)
     tensorflowRoutes(app, models, place)
-    this.#http = new HttpListener(app)
+    const answered = { calls, room, logger: telemetry.logger, maxBodyBytes: maxRequestBytes }
+    const timeouts = { keepAliveMs: app.server.keepAliveTimeout, requestTimeoutMs }
+    this.#http = new HttpListener(app, callConnections({ ...answered, ...timeouts, refuse: refuseConnection }))
     this.#grpc = new GrpcServer({
       host: grpcHost,
       port: grpcPort,
