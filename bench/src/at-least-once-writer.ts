@@ -2,7 +2,7 @@ import { decodeMetadata, encodeMetadata } from '../../libs/bus/src/kafka/group-m
 import { type Broker, type Cluster, coordinatorTypes } from '../../libs/bus/src/kafka/kafkajs-cluster.ts'
 import type { Position } from '../../libs/bus/src/kafka/position.ts'
 import { partitionCount, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from '../../libs/bus/src/kafka/produce.ts'
-import type { TransactionalWriter as ExactlyOnce, WriterPlace } from '../../libs/bus/src/kafka/transaction.ts'
+import type { TransactionalWriter as ExactlyOnce, WriterOptions } from '../../libs/bus/src/kafka/transaction.ts'
 
 /** As consumers that commit by the clock do, though theirs is 5 s. */
 const commitIntervalMs = 1000
@@ -12,7 +12,7 @@ const commitIntervalMs = 1000
  * for; positions follow at most once a second, behind the outputs and off their way. What a partition's last second answered is answered again
  * after a crash. Its producer is idempotent, as producers are by default.
  */
-export class TransactionalWriter implements Pick<ExactlyOnce, 'begin' | 'recorded' | 'commit' | 'partitionCount'> {
+export class TransactionalWriter implements Pick<ExactlyOnce, 'isOpen' | 'begin' | 'recorded' | 'commit' | 'leave' | 'partitionCount'> {
   readonly #cluster: Cluster
   readonly #group: string
   readonly #place: { readonly topic: string; readonly partition: number }
@@ -25,15 +25,20 @@ export class TransactionalWriter implements Pick<ExactlyOnce, 'begin' | 'recorde
   #failure: unknown
 
   /** The broker takes a plain commit from members of a group that kafkajs joined, or for a group without members: this is the latter. */
-  constructor(cluster: Cluster, { group, ...place }: WriterPlace, signal: AbortSignal) {
-    this.#cluster = cluster
-    this.#place = place
+  constructor({ reading, group, topic, partition, signal }: WriterOptions) {
+    this.#cluster = reading
+    this.#place = { topic, partition }
     this.#group = `${group}.at-least-once`
     this.#signal = signal
     signal.addEventListener('abort', () => clearTimeout(this.#timer), { once: true })
   }
 
+  get isOpen(): boolean {
+    return this.#identity !== undefined && this.#failure === undefined
+  }
+
   async begin(): Promise<void> {
+    this.#failure = undefined
     await this.#cluster.connect()
     await this.#cluster.refreshMetadataIfNecessary()
     const groupCoordinator = { groupId: this.#group, coordinatorType: coordinatorTypes.group }
@@ -61,6 +66,11 @@ export class TransactionalWriter implements Pick<ExactlyOnce, 'begin' | 'recorde
     // A note must be there before what it is about is tried.
     if (position.note !== undefined) await this.#commitPosition(position)
     else this.#timer ??= setTimeout(() => this.#commitLater(), commitIntervalMs)
+  }
+
+  async leave(position: Position): Promise<void> {
+    clearTimeout(this.#timer)
+    await this.#commitPosition(position)
   }
 
   async partitionCount(topic: string): Promise<number> {

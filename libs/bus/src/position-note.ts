@@ -14,6 +14,11 @@ export class PositionNote {
     return this.#isOwn
   }
 
+  /** What an owner that ends in order leaves as it was. */
+  get ofOwnerBefore(): string | undefined {
+    return this.#isOwn ? undefined : this.#note
+  }
+
   /** Whether the next attempt may find, or keep, one. */
   get isOpen(): boolean {
     return this.#takenOver || this.#note !== undefined

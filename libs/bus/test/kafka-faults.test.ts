@@ -4,6 +4,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import type { MeshError } from '@spillway/core'
 import kafkajs from 'kafkajs'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { startKafka } from '../../../test/brokers/kafka.ts'
@@ -11,6 +12,8 @@ import { GroupMember } from '../src/kafka/group-member.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import { KafkaProcessor } from '../src/kafka/kafka-processor.ts'
 import { type Broker, type OpenCluster, openCluster } from '../src/kafka/kafkajs-cluster.ts'
+import { readTail } from '../src/kafka/position-log.ts'
+import { positionsTopic } from '../src/kafka/position-record.ts'
 import { TopicLimits } from '../src/kafka/topic-limits.ts'
 import type { Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
 import { recordsOf } from '../src/records.ts'
@@ -75,6 +78,17 @@ else
           Array.from({ length: count }, (_, i) => `p${partition}-${i}`),
         )
     }
+    /** Whose the first partition is, by its last position. */
+    const ownerOf = async (group: string, topic: string): Promise<string> => {
+      const { cluster, close } = openCluster(new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }))
+      await cluster.connect()
+      await cluster.addMultipleTargetTopics([positionsTopic(group, topic)])
+      const { recorded } = await readTail(cluster, { topic: positionsTopic(group, topic), partition: 0 })
+      await close()
+      return recorded!.owner!
+    }
+    const retries = (events: readonly ProcessorEvent[]): MeshError[] =>
+      events.flatMap((event) => (event.kind === 'retrying' ? [event.error] : []))
     beforeAll(async () => {
       bus = await startBus()
       ends = []
@@ -162,13 +176,13 @@ else
       await expectExactly(output, 110)
     })
 
-    test('fenced by another producer with its transactional id: joins anew, each record once', async () => {
+    test('fenced by another that its group knows nothing of: says so, asks its group, goes on, each record once', async () => {
       const [input, output] = await topics('fenced')
       const events: ProcessorEvent[] = []
       const running = await processor(await startBus(), input, 'fenced', slowly(output), { onEvent: (event) => events.push(event) })
       await fill(bus, input, partitions, 200)
       const usurper = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }).producer({
-        transactionalId: `fenced-${input}-0`,
+        transactionalId: `fenced-${await ownerOf('fenced', input)}`,
         idempotent: true,
         maxInFlightRequests: 1,
       })
@@ -180,8 +194,34 @@ else
         async () => (await running.lags()).filter(({ committedOffset }) => committedOffset === 400n).length === partitions,
         'all to be committed',
       )
-      expect(events.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['assigned', 'revoked']))
+      expect(events.map(({ kind }) => kind)).not.toContain('revoked')
+      expect(retries(events).map(({ code }) => code)).toContain('ABORTED')
       await expectExactly(output, 400)
+    })
+
+    test('partitions that move between processes that run are left in order: nobody is fenced, each record once', async () => {
+      const [input, output] = await topics('moving')
+      const events: ProcessorEvent[] = []
+      const onEvent = (event: ProcessorEvent): void => void events.push(event)
+      const running = await processor(await startBus(), input, 'moving', slowly(output), { onEvent })
+      let sent = 0
+      const stop = new AbortController()
+      const publishing = (async () => {
+        for (; !stop.signal.aborted; sent += 20) await fill(bus, input, partitions, 20, sent)
+      })()
+      for (let round = 1; round <= 3; round++) {
+        const soFar = await written(output)
+        const other = await processor(await startBus(), input, 'moving', slowly(output), { onEvent })
+        await until(() => events.filter(({ kind }) => kind === 'revoked').length >= round, 'partitions to move')
+        await until(async () => (await written(output)) > soFar + 200n, 'both to write')
+        await other.drain()
+        await until(async () => (await running.lags()).length === partitions, 'them to come back')
+      }
+      stop.abort()
+      await publishing
+      await until(async () => (await readAll(bus, output)).length >= sent * partitions, 'all to be committed')
+      await expectExactly(output, sent)
+      expect(retries(events).map(({ message }) => message)).toEqual([])
     })
 
     test('a full slice is handled while the one before is committed', async () => {
@@ -255,7 +295,7 @@ else
       ends.push(() => others.close())
       const timeouts = { sessionTimeoutMs: 20_000, rebalanceTimeoutMs: 20_000 }
       const other = new GroupMember(others.cluster, { group: 'drained-joining', topics: [input], partitions, ...timeouts })
-      expect(await other.join([])).toHaveLength(2)
+      expect(await other.join([])).toMatchObject({ partitions: { length: 2 }, moving: { length: 2 } })
       await until(() => events.some(({ kind }) => kind === 'revoked'), 'the other to have its half')
       const { promise, resolve } = Promise.withResolvers<void>()
       answered = promise

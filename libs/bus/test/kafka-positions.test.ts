@@ -1,12 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
 import kafkajs from 'kafkajs'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { sharedKafka } from '../../../test/brokers/shared.ts'
+import { isFenced } from '../src/kafka/errors.ts'
 import { sendFetch } from '../src/kafka/fetch-request.ts'
+import { GroupCommit } from '../src/kafka/group-commit.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import { coordinatorTypes, type OpenCluster, openCluster } from '../src/kafka/kafkajs-cluster.ts'
 import { repairKafkajs } from '../src/kafka/kafkajs-repairs.ts'
+import type { Position } from '../src/kafka/position.ts'
 import { positionsTopic } from '../src/kafka/position-record.ts'
 import { TransactionalWriter } from '../src/kafka/transaction.ts'
 import type { Attempt, Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
@@ -72,8 +75,27 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     const [found] = await admin.fetchOffsets({ groupId: group, topics: [input] })
     return Number(found!.partitions[0]!.offset)
   }
-  const writer = (): TransactionalWriter =>
-    new TransactionalWriter(open.cluster, { group, topic: input, partition: 0 }, AbortSignal.timeout(20_000))
+  /** One a partition, of a process of its own. */
+  const writers = (partitions: number, { isMoving = false } = {}): TransactionalWriter[] => {
+    const signal = AbortSignal.timeout(20_000)
+    const { cluster } = open
+    const transactions = new GroupCommit({ cluster, group, batchBytes: () => 1_000_000, signal })
+    return Array.from(
+      { length: partitions },
+      (_, partition) => new TransactionalWriter({ group, topic: input, partition, transactions, reading: cluster, isMoving, signal }),
+    )
+  }
+  const writer = (): TransactionalWriter => writers(1)[0]!
+  const to = (offset: bigint): Position => ({ offset, stamp: undefined, note: undefined })
+  const takeOver = async (writer: TransactionalWriter, offset: bigint): Promise<void> => {
+    await writer.begin()
+    await writer.recorded()
+    await writer.commit([], to(offset))
+  }
+  const twoPartitions = async (): Promise<void> => {
+    await admin.createPartitions({ topicPartitions: [{ topic: input, count: 2 }] })
+    await answer(0)
+  }
   const numbers = (first: number, end: number): string[] => Array.from({ length: end - first }, (_, i) => `p0-${first + i}`)
 
   test('and what the coordinator forgets of the group changes nothing', async () => {
@@ -189,6 +211,78 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     await expect(next.commit([], { offset: 21n, stamp: undefined, note: undefined })).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     await next.begin()
     expect(await next.recorded()).toMatchObject({ offset: 25n })
+  })
+
+  test('that the first of two who read the same can commit; the other looks again, and then fences it', async () => {
+    await answer(0)
+    const [first, second] = [writer(), writer()]
+    for (const each of [first, second]) {
+      await each.begin()
+      expect(await each.recorded()).toMatchObject({ offset: 0n })
+    }
+    await first.commit([], to(1n))
+    await expect(second.commit([], to(2n))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    await first.commit([], to(3n))
+    await second.begin()
+    expect(await second.recorded()).toMatchObject({ offset: 3n })
+    await expect(first.commit([], to(4n))).rejects.toSatisfy(isFenced)
+    await second.commit([], to(5n))
+    await first.begin()
+    expect(await first.recorded()).toMatchObject({ offset: 5n })
+  })
+
+  test('of which a process that has left the partition cannot be robbed on another one', async () => {
+    await twoPartitions()
+    const [[left, kept], next] = [writers(2) as [TransactionalWriter, TransactionalWriter], writer()]
+    await takeOver(left, 1n)
+    await takeOver(kept, 1n)
+    await left.leave(to(7n))
+    await next.begin()
+    expect(await next.recorded()).toMatchObject({ offset: 7n })
+    await next.commit([], to(8n))
+    await kept.commit([], to(2n))
+    expect(kept.isOpen).toBe(true)
+  })
+
+  test('that a process that is about to leave is waited for', async () => {
+    await answer(0)
+    const [leaving, next] = [writer(), writers(1, { isMoving: true })[0]!]
+    await takeOver(leaving, 1n)
+    await next.begin()
+    const found = next.recorded()
+    await leaving.commit([], to(2n))
+    await leaving.leave(to(2n))
+    expect(await found).toMatchObject({ offset: 2n })
+    await next.commit([], to(3n))
+  })
+
+  test('and one that has not left it begins anew on the other, where it was', async () => {
+    await twoPartitions()
+    const [[lost, kept], next] = [writers(2) as [TransactionalWriter, TransactionalWriter], writer()]
+    await takeOver(lost, 1n)
+    await takeOver(kept, 1n)
+    await takeOver(next, 2n)
+    await expect(kept.commit([], to(2n))).rejects.toSatisfy(isFenced)
+    expect([lost.isOpen, kept.isOpen]).toEqual([false, false])
+    await kept.begin()
+    expect(await kept.recorded()).toMatchObject({ offset: 1n })
+    await kept.commit([], to(2n))
+    await next.commit([], to(3n))
+  })
+
+  test('which goes together with those of other partitions, and fails with them', async () => {
+    await twoPartitions()
+    const pair = writers(2)
+    for (const each of pair) await takeOver(each, 0n)
+    const coordinator = await open.cluster.findGroupCoordinator({ groupId: group, coordinatorType: coordinatorTypes.transaction })
+    const ends = vi.spyOn(coordinator, 'endTxn')
+    await Promise.all(pair.map(async (each) => each.commit([], to(5n))))
+    expect(ends).toHaveBeenCalledTimes(1)
+    ends.mockRestore()
+    const next = writer()
+    await takeOver(next, 6n)
+    const results = await Promise.allSettled(pair.map(async (each) => each.commit([], to(9n))))
+    expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
   })
 
   test('of a topic, and not of one that is made anew with its name', async () => {

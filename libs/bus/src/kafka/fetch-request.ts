@@ -6,6 +6,8 @@ export interface FetchRequest {
   readonly maxWaitMs: number
   readonly maxBytes: number
   readonly maxBytesPerPartition: number
+  /** With those of transactions that are still open, up to the high watermark, and without a list of aborted ones; records of transactions that have ended where absent. */
+  readonly uncommitted?: boolean
   /** Served in this order until `maxBytes` is reached. */
   readonly partitions: readonly { readonly topic: string; readonly partition: number; readonly from: bigint }[]
 }
@@ -21,6 +23,8 @@ export type FetchedPartition = {
       readonly aborted: readonly AbortedTransaction[]
       /** Before it all is decided, and given. */
       readonly lastStableOffset: bigint
+      /** Before it all is replicated. */
+      readonly highWatermark: bigint
       /** Behind the last batch that came, whether it held a record or not; undefined where none came. */
       readonly next: bigint | undefined
     }
@@ -40,12 +44,12 @@ interface Protocol {
 }
 
 /**
- * Fetch, version 10 (Kafka 2.1 and later), of committed records, without a session. kafkajs writes the request and reads record batches; the answer
+ * Fetch, version 10 (Kafka 2.1 and later), without a session. kafkajs writes the request and reads record batches; the answer
  * around them is read here: kafkajs throws all of it away for one partition's error, and does not tell the offsets of batches without records.
  */
 export async function sendFetch(
   broker: Broker,
-  { maxWaitMs, maxBytes, maxBytesPerPartition, partitions }: FetchRequest,
+  { maxWaitMs, maxBytes, maxBytesPerPartition, uncommitted = false, partitions }: FetchRequest,
 ): Promise<readonly FetchedPartition[]> {
   const load = createRequire(import.meta.url)
   const encode = load('kafkajs/src/protocol/requests/fetch/v10/request.js') as (
@@ -63,7 +67,7 @@ export async function sendFetch(
       partitions: of.map(({ partition, from }) => ({ partition, fetchOffset: String(from), maxBytes: maxBytesPerPartition })),
     }),
   )
-  const request = encode({ replicaId: -1, isolationLevel: 1, maxWaitTime: maxWaitMs, minBytes: 1, maxBytes, topics })
+  const request = encode({ replicaId: -1, isolationLevel: uncommitted ? 0 : 1, maxWaitTime: maxWaitMs, minBytes: 1, maxBytes, topics })
   const response = {
     decode: (raw: Buffer) => decodeAnswer(raw, protocol),
     parse: (answer: readonly FetchedPartition[]) => Promise.resolve(answer),
@@ -92,8 +96,7 @@ async function decodeAnswer(raw: Buffer, protocol: Protocol): Promise<readonly F
     const topic = bytes(int16()).toString()
     for (let partitions = int32(); partitions > 0; partitions--) {
       const [partition, code] = [int32(), int16()]
-      at += 8
-      const lastStableOffset = int64()
+      const [highWatermark, lastStableOffset] = [int64(), int64()]
       at += 8
       const aborted: AbortedTransaction[] = []
       for (let count = int32(); count > 0; count--) aborted.push({ producerId: String(int64()), firstOffset: int64() })
@@ -103,7 +106,7 @@ async function decodeAnswer(raw: Buffer, protocol: Protocol): Promise<readonly F
       else
         fetched.push(
           await decodeBatches(records, protocol).then(
-            (decoded) => ({ ...place, ...decoded, aborted, lastStableOffset }),
+            (decoded) => ({ ...place, ...decoded, aborted, lastStableOffset, highWatermark }),
             (error: unknown) => ({ ...place, error }),
           ),
         )

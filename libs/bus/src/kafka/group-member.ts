@@ -19,6 +19,12 @@ export interface GroupMemberOptions {
   readonly rebalanceTimeoutMs: number
 }
 
+export interface Assignment {
+  readonly partitions: readonly number[]
+  /** Those of them that another member had until now, and is about to leave. What nobody had who is in the group is not waited for. */
+  readonly moving: readonly number[]
+}
+
 /** This process's place in a consumer group (Kafka protocol: JoinGroup, SyncGroup, Heartbeat, LeaveGroup). */
 export class GroupMember {
   readonly #cluster: Cluster
@@ -37,8 +43,8 @@ export class GroupMember {
     return this.#memberId === '' ? undefined : { groupGenerationId: this.#generationId, memberId: this.#memberId }
   }
 
-  /** Joins, or joins again, and gives the partitions that this member now owns; `owned` are those that it would keep. Another rebalance meanwhile starts it over. */
-  async join(owned: readonly number[]): Promise<readonly number[]> {
+  /** Joins, or joins again, and gives what this member now owns; `owned` is what it would keep. Another rebalance meanwhile starts it over. */
+  async join(owned: readonly number[]): Promise<Assignment> {
     for (;;) {
       try {
         return await this.#joinOnce(owned)
@@ -52,14 +58,14 @@ export class GroupMember {
     }
   }
 
-  async #joinOnce(owned: readonly number[]): Promise<readonly number[]> {
+  async #joinOnce(owned: readonly number[]): Promise<Assignment> {
     const { group, topics, sessionTimeoutMs, rebalanceTimeoutMs } = this.#options
     await this.#cluster.connect()
     const coordinator = (this.#coordinator ??= await this.#cluster.findGroupCoordinator({
       groupId: group,
       coordinatorType: coordinatorTypes.group,
     }))
-    const metadata = MemberMetadata.encode({ version: 0, topics: [...topics], userData: Buffer.from(JSON.stringify(owned)) })
+    const metadata = MemberMetadata.encode({ version: 0, topics: [...topics], userData: encodeNumbers(owned) })
     const joined = await coordinator.joinGroup({
       groupId: group,
       memberId: this.#memberId,
@@ -76,20 +82,25 @@ export class GroupMember {
       groupAssignment: joined.memberId === joined.leaderId ? this.#assign(joined.members) : [],
     })
     const assignment = memberAssignment.length === 0 ? null : MemberAssignment.decode(memberAssignment)
-    return assignment?.assignment[topics[0]!] ?? []
+    return { partitions: assignment?.assignment[topics[0]!] ?? [], moving: numbersIn(assignment?.userData) }
   }
 
   #assign(
     members: readonly { readonly memberId: string; readonly memberMetadata: Buffer }[],
   ): { memberId: string; memberAssignment: Buffer }[] {
     const { topics, partitions } = this.#options
-    const owners = members.map(({ memberId, memberMetadata }) => ({ memberId, owned: ownedOf(memberMetadata) }))
+    const owners = members.map(({ memberId, memberMetadata }) => ({
+      memberId,
+      owned: numbersIn(MemberMetadata.decode(memberMetadata)?.userData),
+    }))
+    const ownerOf = new Map(owners.flatMap(({ memberId, owned }) => owned.map((partition) => [partition, memberId])))
+    const isMoving = (to: string, partition: number): boolean => ![undefined, to].includes(ownerOf.get(partition))
     return Array.from(assignPartitions(partitions, owners), ([memberId, assigned]) => ({
       memberId,
       memberAssignment: MemberAssignment.encode({
         version: 0,
         assignment: Object.fromEntries(topics.map((topic) => [topic, [...assigned]])),
-        userData: Buffer.alloc(0),
+        userData: encodeNumbers(assigned.filter((partition) => isMoving(memberId, partition))),
       }),
     }))
   }
@@ -121,8 +132,12 @@ export class GroupMember {
   }
 }
 
-/** What a member said that it owned; nothing where it is another version's word. */
-function ownedOf(memberMetadata: Buffer): readonly number[] {
-  const text = MemberMetadata.decode(memberMetadata)?.userData.toString() ?? ''
+function encodeNumbers(numbers: readonly number[]): Buffer {
+  return Buffer.from(JSON.stringify(numbers))
+}
+
+/** What a member has said; nothing where it is another version's word. */
+function numbersIn(userData: Buffer | undefined): readonly number[] {
+  const text = userData?.toString() ?? ''
   return /^\[[\d,]*\]$/.test(text) ? (JSON.parse(text) as number[]) : []
 }

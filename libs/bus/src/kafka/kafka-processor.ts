@@ -4,7 +4,8 @@ import { backoffMs, pause } from '../backoff.ts'
 import { connectPatiently } from './connect.ts'
 import { asksToComeAgain, isBrokerAway, isMembershipLost, kafkaError, protocolType } from './errors.ts'
 import { Fetcher } from './fetcher.ts'
-import { GroupMember } from './group-member.ts'
+import { GroupCommit } from './group-commit.ts'
+import { type Assignment, GroupMember } from './group-member.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import type { OpenCluster } from './kafkajs-cluster.ts'
 import { PartitionWorker } from './partition-worker.ts'
@@ -37,9 +38,13 @@ export class KafkaProcessor implements Processor {
   readonly #options: KafkaProcessorOptions
   readonly #reading: OpenCluster
   readonly #membership: OpenCluster
-  /** A connection serves one request after the other, so partitions that commit side by side need several. */
-  readonly #writing: readonly OpenCluster[]
+  readonly #writing: OpenCluster
+  /** A connection serves one request after the other: positions of several partitions are looked up side by side. */
+  readonly #finding: readonly OpenCluster[]
+  readonly #transactions: GroupCommit
   readonly #workers = new Map<string, PartitionWorker>()
+  /** Of workers whose partition has gone: another on the same one begins when they have left it. */
+  readonly #leaving = new Map<string, Promise<void>>()
   readonly #groupOffsets: GroupOffsets
   readonly #fetcher: Fetcher
   readonly #slots: Slots
@@ -51,8 +56,9 @@ export class KafkaProcessor implements Processor {
   #owned: readonly number[] = []
   #telling: Promise<void> | undefined
   #failedTellings = 0
-  /** Fires when the membership must be given up and begun anew. */
-  #fenced = new AbortController()
+  /** Fires when the group is to be asked at once what is ours. */
+  #hurry = new AbortController()
+  #confirming: PromiseWithResolvers<void> | undefined
   #membershipLoop: Promise<void> | undefined
   #drained: Promise<void> | undefined
 
@@ -66,8 +72,15 @@ export class KafkaProcessor implements Processor {
     )
     this.#reading = options.open()
     this.#membership = options.open()
-    this.#writing = Array.from({ length: Math.max(1, Math.min(concurrency, 16)) }, () => options.open())
-    this.#groupOffsets = new GroupOffsets(this.#writing[0]!.cluster, options.process.group, options.process.stamp)
+    this.#writing = options.open()
+    this.#finding = Array.from({ length: Math.max(1, Math.min(concurrency, 4)) }, () => options.open())
+    this.#transactions = new GroupCommit({
+      cluster: this.#writing.cluster,
+      group: options.process.group,
+      batchBytes: (topic) => options.limits.batchBytes(topic),
+      signal: this.#stop.signal,
+    })
+    this.#groupOffsets = new GroupOffsets(this.#finding[0]!.cluster, options.process.group, options.process.stamp)
     this.#slots = new Slots(concurrency)
     this.#fetcher = new Fetcher(this.#reading.cluster, {
       // A partition that wants more while a request waits is not in it, so the wait is short.
@@ -141,6 +154,7 @@ export class KafkaProcessor implements Processor {
   async #drain(): Promise<void> {
     const graceMs = this.#options.process.drainGraceMs ?? defaultDrainGraceMs
     await Promise.all([...this.#workers.values()].map(async (worker) => worker.finish(graceMs)))
+    await Promise.all(this.#leaving.values())
     this.#stop.abort()
     await this.#membershipLoop
     await this.#fetcher.stop()
@@ -148,7 +162,7 @@ export class KafkaProcessor implements Processor {
     await this.#tellGroup()
     // A member that cannot say goodbye is missed at the end of its session.
     await this.#member?.leave().catch((error: unknown) => this.#broker.away(error))
-    await Promise.all([this.#reading, this.#membership, ...this.#writing].map(async (open) => open.close()))
+    await Promise.all([this.#reading, this.#membership, this.#writing, ...this.#finding].map(async (open) => open.close()))
     this.#options.onDrained(this)
   }
 
@@ -160,21 +174,17 @@ export class KafkaProcessor implements Processor {
         if (this.#drained === undefined) {
           // Once it has joined, what it had may be another's to tell of.
           await this.#tellGroup()
-          const partitions = await member.join(this.#owned)
+          const assignment = await member.join(this.#owned)
           // Drained meanwhile: nobody would end the workers that were begun now.
-          if (!this.#isDraining()) this.#own(partitions)
+          if (!this.#isDraining()) this.#own(assignment)
+          this.#confirm()
         }
         this.#broker.back()
         failures = 0
         await this.#beat(member)
-        if (this.#fenced.signal.aborted) {
-          this.#fenced = new AbortController()
-          this.#own([])
-          await member.leave()
-        }
       } catch (error) {
         if (isMembershipLost(error)) {
-          this.#own([])
+          this.#own({ partitions: [], moving: [] })
           member.forget()
         } else {
           // A coordinator that has just got the group's partition reads it first: that is no outage yet.
@@ -190,17 +200,31 @@ export class KafkaProcessor implements Processor {
     return this.#drained !== undefined
   }
 
-  /** Until the group rebalances, or this member was fenced, or it stops. */
+  /** Until the group rebalances, or it stops. */
   async #beat(member: GroupMember): Promise<void> {
-    const until = AbortSignal.any([this.#stop.signal, this.#fenced.signal])
     for (let beats = 1; ; beats++) {
-      await pause(heartbeatIntervalMs, until)
-      if (until.aborted) return
+      await pause(heartbeatIntervalMs, AbortSignal.any([this.#stop.signal, this.#hurry.signal]))
+      if (this.#stop.signal.aborted) return
+      const isAsked = this.#hurry.signal.aborted
+      if (isAsked) this.#hurry = new AbortController()
       if (beats % beatsPerTelling === 0) this.#telling ??= this.#tellGroup().finally(() => (this.#telling = undefined))
       // A member that is draining has no use for a new assignment; the others wait for it no longer than its grace.
       if ((await member.heartbeat()) === 'rebalancing' && this.#drained === undefined) return
+      if (isAsked) this.#confirm()
       this.#broker.back()
     }
+  }
+
+  /** Resolves when the group has been asked, or has told, what is this process's: what is not has been halted then. */
+  #confirmOwnership(): Promise<void> {
+    this.#confirming ??= Promise.withResolvers()
+    this.#hurry.abort()
+    return this.#confirming.promise
+  }
+
+  #confirm(): void {
+    this.#confirming?.resolve()
+    this.#confirming = undefined
   }
 
   /** Tells the group how far its partitions are, where that is news: for tools, so a failure is nothing that a slice waits for, and the next time makes up for it. */
@@ -226,7 +250,7 @@ export class KafkaProcessor implements Processor {
    * Workers for what is newly owned, an end to what is not. A worker that stays is left to its work: what another would have begun
    * on its partition meanwhile has fenced it.
    */
-  #own(partitions: readonly number[]): void {
+  #own({ partitions, moving }: Assignment): void {
     const { topics } = this.#options.process
     const pairs = (numbers: readonly number[]): { topic: string; partition: number }[] =>
       topics.flatMap((topic) => numbers.map((partition) => ({ topic, partition })))
@@ -234,26 +258,32 @@ export class KafkaProcessor implements Processor {
     const assigned = pairs(partitions.filter((partition) => !this.#owned.includes(partition)))
     this.#owned = partitions
     for (const { topic, partition } of revoked) {
-      this.#workers.get(`${topic}/${partition}`)?.halt()
-      this.#workers.delete(`${topic}/${partition}`)
+      const place = `${topic}/${partition}`
+      const left = this.#workers
+        .get(place)!
+        .leave()
+        .finally(() => this.#leaving.delete(place))
+      this.#leaving.set(place, left)
+      this.#workers.delete(place)
     }
     if (revoked.length > 0) this.#event({ kind: 'revoked', partitions: revoked })
-    for (const { topic, partition } of assigned) this.#begin(topic, partition)
+    for (const { topic, partition } of assigned) this.#begin(topic, partition, moving.includes(partition))
     if (assigned.length > 0) this.#event({ kind: 'assigned', partitions: assigned })
     this.#joined.resolve()
   }
 
-  #begin(topic: string, partition: number): void {
+  #begin(topic: string, partition: number, isMoving: boolean): void {
     const { process, handle, limits } = this.#options
     const worker = new PartitionWorker({
       topic,
       partition,
+      isMoving,
       process,
       handle,
       slots: this.#slots,
       fetcher: this.#fetcher,
-      reading: this.#reading.cluster,
-      writing: this.#writing[partition % this.#writing.length]!.cluster,
+      reading: this.#finding[partition % this.#finding.length]!.cluster,
+      transactions: this.#transactions,
       limits,
       groupOffsets: this.#groupOffsets,
       tellGroup: async (offset) => {
@@ -261,13 +291,17 @@ export class KafkaProcessor implements Processor {
         if (member === undefined) throw new MeshError('ABORTED', 'this process has left its group')
         await this.#groupOffsets.tell(member, [offset])
       },
-      onFenced: () => this.#fenced.abort(),
+      confirmOwnership: () => this.#confirmOwnership(),
       onAway: (error) => this.#broker.away(error),
       onBack: () => this.#broker.back(),
       onEvent: (event) => this.#event(event),
     })
-    this.#workers.set(`${topic}/${partition}`, worker)
-    worker.start()
+    const place = `${topic}/${partition}`
+    this.#workers.set(place, worker)
+    // One that is still leaving writes its last position: found before that, ours would not be the last.
+    const leaving = this.#leaving.get(place)
+    if (leaving === undefined) worker.start()
+    else void leaving.then(() => worker.start())
   }
 
   #event(event: ProcessorEvent): void {

@@ -2,37 +2,41 @@ import { MeshError } from '@spillway/core'
 import type { Outputs } from '../port.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { consumedRecords } from '../consumed.ts'
+import { orAborted } from '../or-aborted.ts'
 import { brokerBackoffLimitMs, PartitionLoop, type PartitionLoopOptions } from '../partition-loop.ts'
 import { PositionNote } from '../position-note.ts'
 import { RecordQueue } from '../record-queue.ts'
 import { checkRecords, type RoundRobin } from '../records.ts'
 import { isBrokerAway, isFenced, isTooLarge, kafkaError } from './errors.ts'
 import type { Fetched, Fetcher, FetchSource } from './fetcher.ts'
+import type { GroupCommit } from './group-commit.ts'
 import type { GroupOffsets, PlacedOffset } from './group-offsets.ts'
 import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
 import { heldMessages } from './messages.ts'
 import { takenOver } from './position.ts'
-import { batchesOf, type ProduceBatch } from './produce.ts'
+import { batchesOf, partitionCount, type ProduceBatch } from './produce.ts'
 import type { TopicLimits } from './topic-limits.ts'
 import { TransactionalWriter } from './transaction.ts'
 
 export interface PartitionWorkerOptions extends PartitionLoopOptions {
   readonly fetcher: Fetcher
+  /** Another process is about to leave it. */
+  readonly isMoving: boolean
   /** Metadata and offsets. */
   readonly reading: Cluster
-  readonly writing: Cluster
+  readonly transactions: GroupCommit
   readonly limits: TopicLimits
   readonly groupOffsets: GroupOffsets
   /** Tells the group that it is at this offset. @throws where it does not take it */
   tellGroup(offset: PlacedOffset): Promise<void>
-  /** Another owner has begun: the group is to be left and joined anew. */
-  onFenced(error: unknown): void
+  /** Another process has ended this one's transactions. Resolves when the group has said anew what is this one's, and what is not has been halted. */
+  confirmOwnership(): Promise<void>
   onAway(error: unknown): void
   onBack(): void
 }
 
-/** How long a note may take to be dropped. */
-const noteDropMs = 2000
+/** How long leaving a partition may take. */
+const leaveMs = 2000
 
 /**
  * One input partition that this process owns: fetched records wait in a bounded queue, a slice of them is handled, and its outputs are committed
@@ -50,6 +54,8 @@ export class PartitionWorker implements FetchSource {
   readonly #note = new PositionNote()
   /** Where the next slice begins; undefined while that is not known. */
   #position: bigint | undefined
+  /** What lies with it. */
+  #stamp: string | undefined
   #recorded: bigint | undefined
   /** The commit of the slice before, which goes on while the next is handled. It does not reject: that is kept in `#failure`. */
   #committing: Promise<void> | undefined
@@ -66,7 +72,9 @@ export class PartitionWorker implements FetchSource {
     this.#queue = new RecordQueue(topic, partition, heldMessages)
     this.#loop = new PartitionLoop(options)
     this.#loop.halted.addEventListener('abort', () => fetcher.remove(this), { once: true })
-    this.#writer = new TransactionalWriter(options.writing, { group: process.group, topic, partition }, this.#loop.halted)
+    const { transactions, reading, isMoving } = options
+    const place = { group: process.group, topic, partition }
+    this.#writer = new TransactionalWriter({ ...place, transactions, reading, isMoving, signal: this.#loop.halted })
   }
 
   /** Resolves when its position has been found for the first time, or it has ended. */
@@ -99,9 +107,10 @@ export class PartitionWorker implements FetchSource {
     return this.#loop.finish(graceMs)
   }
 
-  /** Gives up what is in flight, at once: the partition is another's. */
-  halt(): void {
+  /** Gives up what is in flight, at once: the partition is another's. Resolves when it has left it. */
+  leave(): Promise<void> {
     this.#loop.halt()
+    return this.#loop.finish(0)
   }
 
   wantedFrom(): bigint | undefined {
@@ -145,7 +154,7 @@ export class PartitionWorker implements FetchSource {
   async #step(): Promise<void> {
     if (this.#committing !== undefined && !this.#overlaps()) return Promise.race([this.#committing, this.#loop.rest()])
     this.#throwFailure()
-    if (this.#position === undefined) return this.#findPosition()
+    if (this.#position === undefined || !this.#writer.isOpen) return this.#findPosition()
     if (this.#queue.length > 0) return this.#processSlice()
     if (this.#fetchFrom !== undefined && this.#fetchFrom > this.#position) return this.#commit([], this.#fetchFrom)
     return this.#loop.rest()
@@ -175,22 +184,35 @@ export class PartitionWorker implements FetchSource {
 
   async #end(): Promise<void> {
     await this.#committing
-    if (this.#failure !== undefined && !this.#loop.halted.aborted) await this.#failed(this.#failure.error, 1)
-    await this.#dropNote()
+    if (this.#failure !== undefined) {
+      const { error } = this.#failure
+      if (!this.#loop.halted.aborted) await this.#failed(error, 1)
+      else if (isFenced(error)) this.#sayFenced(error, 1)
+    }
+    await this.#leave()
   }
 
-  /** It ends in order: its note must not be taken for the word of a process that died. One that another owner has read already is fenced. */
-  async #dropNote(): Promise<void> {
-    if (!this.#note.isOwn || this.#position === undefined) return
-    const position = { offset: this.#position, stamp: this.#options.process.stamp, note: undefined }
-    // The broker may still be ending the transaction before; it is waited for though the partition has been given up.
-    await this.#writer.commit([], position, AbortSignal.timeout(noteDropMs)).catch((error: unknown) => {
-      if (!isFenced(error)) this.#options.onAway(error)
-    })
+  /** It ends in order: nobody needs to be fenced, and its note must not be taken for the word of a process that died. */
+  async #leave(): Promise<void> {
+    const [offset, note] = [this.#position, this.#note]
+    if (offset === undefined || !this.#writer.isOpen) return
+    const left = this.#writer.leave({ offset, stamp: this.#stamp, note: note.ofOwnerBefore })
+    const error = await orAborted(
+      left.then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      ),
+      AbortSignal.timeout(leaveMs),
+    )
+    if (error !== undefined && !isFenced(error)) this.#options.onAway(error)
   }
 
-  /** In this order: the previous owner is fenced, so that the position stands still; it is read; only then is anything fetched. */
+  /**
+   * In this order: the owner before has left, or is fenced, so that the position stands still; it is read; it is made this owner's; only then is anything fetched. A
+   * position from without counts once: a process that dies before the group is told leaves it to be given once more.
+   */
   async #findPosition(): Promise<void> {
+    this.#position = undefined
     this.#fetchFrom = undefined
     this.#recorded = undefined
     this.#queue.clear()
@@ -200,19 +222,16 @@ export class PartitionWorker implements FetchSource {
     const record = await this.#writer.recorded()
     const { position, isGiven } = takenOver(record, await groupOffsets.committed(topic, partition, this.#loop.halted))
     if (await this.#loop.refused(position)) return
-    if (position !== undefined && isGiven) {
-      // In this order, and before the first slice: a process that dies in between leaves it to be given once more.
-      await this.#writer.commit([], { ...position, stamp: process.stamp })
-      await this.#options.tellGroup({ topic, partition, offset: position.offset })
-    }
-    const start = position?.offset ?? (await this.#logOffset(process.from))
     // "The latest" is decided once: a restart must not skip what came in between.
-    if (position === undefined && process.from === 'latest') await this.#commit([], start)
-    this.#position = start
-    if (position !== undefined) this.#recorded = start
-    this.#loop.committedOffset = start
+    const offset = position?.offset ?? (await this.#logOffset(process.from))
+    this.#stamp = isGiven ? process.stamp : position?.stamp
+    await this.#writer.commit([], { offset, stamp: this.#stamp, note: position?.note })
+    if (isGiven) await this.#options.tellGroup({ topic, partition, offset })
+    this.#position = offset
+    this.#recorded = offset
+    this.#loop.committedOffset = offset
     this.#note.found(position?.note)
-    this.#fetchFrom = start
+    this.#fetchFrom = offset
     this.#options.fetcher.wake()
     this.#options.onBack()
     this.#loop.positionFound()
@@ -223,6 +242,7 @@ export class PartitionWorker implements FetchSource {
     // A lost connection may have taken the metadata with it, and nothing may be wanted yet that would make the fetcher ask for it.
     await reading.connect()
     await reading.refreshMetadataIfNecessary()
+    await partitionCount(reading, this.topic)
     const [topic] = await reading.fetchTopicsOffset([
       { topic: this.topic, partitions: [{ partition: this.partition }], fromBeginning: at === 'earliest' },
     ])
@@ -300,16 +320,21 @@ export class PartitionWorker implements FetchSource {
     }
     if (note === undefined && wasAt !== undefined) this.#note.advanced()
     this.#note.committed(note)
+    this.#stamp = this.#options.process.stamp
     this.#loop.committedOffset = offset
     this.#recorded = offset
   }
 
+  #sayFenced(thrown: unknown, attempt: number): void {
+    const what = 'another process has taken over a partition of this one: nothing of this slice was committed'
+    this.#loop.retrying(attempt, 0, new MeshError('ABORTED', what, { cause: thrown }))
+  }
+
   async #failed(thrown: unknown, attempt: number): Promise<void> {
     if (isFenced(thrown)) {
-      const error = new MeshError('ABORTED', 'another has taken the partition over: nothing of this slice was committed', { cause: thrown })
-      this.#loop.retrying(attempt, brokerBackoffLimitMs, error)
-      this.#options.onFenced(thrown)
-      return pause(brokerBackoffLimitMs, this.#loop.finishing)
+      this.#sayFenced(thrown, attempt)
+      await orAborted(this.#options.confirmOwnership(), this.#loop.finishing)
+      return
     }
     const isAway = isBrokerAway(thrown)
     if (isAway) this.#options.onAway(thrown)

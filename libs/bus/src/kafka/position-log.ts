@@ -1,5 +1,5 @@
 import { MeshError } from '@spillway/core'
-import { sendFetch } from './fetch-request.ts'
+import { type FetchedPartition, sendFetch } from './fetch-request.ts'
 import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
 import { readPosition, type RecordedPosition } from './position-record.ts'
 import { visible } from './visible.ts'
@@ -7,55 +7,112 @@ import { visible } from './visible.ts'
 /** A position is a record and its transaction's marker: this holds a few, also where some were aborted. */
 const firstLook = 16n
 
-export interface LastPosition {
-  /** Undefined where the partition has none. */
+/** The end of a partition of positions. */
+export interface PositionsTail {
+  /** The last that is committed; undefined where there is none. */
   readonly recorded: RecordedPosition | undefined
-  /** Where the next record goes, if nobody else writes there. */
+  /** Who may still commit one: who wrote the last, unless as its last, and whoever has a transaction open. */
+  readonly writers: ReadonlySet<string>
+  /** Whether some record is not decided yet. */
+  readonly isOpen: boolean
+  /** The offset of the last record, whatever became of it; -1 where none was seen. */
+  readonly lastRecord: bigint
+  /** Where the next record lands, if nobody else writes. */
   readonly end: bigint
 }
 
-/**
- * The last committed record of a partition of positions, found from its end backwards: one look, mostly. To be called when its only writer has no
- * transaction open, so that all before the end is decided. @throws where its leader is not ready
- */
-export async function lastPosition(cluster: Cluster, topic: string, partition: number): Promise<LastPosition> {
-  const [start, end] = await Promise.all([endOf(cluster, topic, partition, true), endOf(cluster, topic, partition, false)])
-  for (let from = end, back = firstLook; from > start; back *= 2n) {
-    from = end - back > start ? end - back : start
-    const message = await lastVisible(cluster, { topic, partition, from, end })
-    if (message !== undefined) return { recorded: readPosition(message, `"${topic}"/${partition}`), end }
+interface Place {
+  readonly topic: string
+  readonly partition: number
+}
+
+/** Reads backwards from the end: one look, mostly. @throws where its leader is not ready */
+export async function readTail(cluster: Cluster, place: Place): Promise<PositionsTail> {
+  const [start, stable] = await Promise.all([stableEnd(cluster, place, true), stableEnd(cluster, place, false)])
+  let recorded: RecordedPosition | undefined
+  let lastRecord = -1n
+  for (let from = stable, back = firstLook; recorded === undefined && from > start; back *= 2n) {
+    from = stable - back > start ? stable - back : start
+    const found = await decided(cluster, place, { from, end: stable })
+    recorded = found.committed && readPosition(found.committed, nameOf(place))
+    lastRecord = found.lastRecord
   }
-  return { recorded: undefined, end }
+  const open = await undecided(cluster, place, stable)
+  const writers = new Set<string>()
+  for (const { owner } of open.positions) if (owner !== undefined) writers.add(owner)
+  if (recorded?.owner !== undefined && !recorded.isLeft) writers.add(recorded.owner)
+  return { recorded, writers, isOpen: open.positions.length > 0, lastRecord: open.lastRecord ?? lastRecord, end: open.end }
 }
 
 /** The cluster reads committed records: its latest offset is the last stable one. */
-async function endOf(cluster: Cluster, topic: string, partition: number, fromBeginning: boolean): Promise<bigint> {
+async function stableEnd(cluster: Cluster, { topic, partition }: Place, fromBeginning: boolean): Promise<bigint> {
   const [found] = await cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning }])
   return BigInt(found!.partitions[0]!.offset)
 }
 
-interface Range {
-  readonly topic: string
-  readonly partition: number
-  readonly from: bigint
-  readonly end: bigint
+/** Of what has been decided in a range: the last that was committed, and where the last record lies. */
+async function decided(
+  cluster: Cluster,
+  place: Place,
+  { from, end }: { readonly from: bigint; readonly end: bigint },
+): Promise<{ readonly committed: FetchedMessage | undefined; readonly lastRecord: bigint }> {
+  let committed: FetchedMessage | undefined
+  let lastRecord = -1n
+  for (let at = from; at < end;) {
+    const { messages, aborted, next, lastStableOffset } = await fetchAt(cluster, place, at, false)
+    // A leader that has just been elected may not know yet how far its log is committed; one that throttles us gives nothing.
+    if (lastStableOffset < end) throw notReady(place, end)
+    committed = visible(messages, aborted, at).findLast(({ offset }) => BigInt(offset) < end) ?? committed
+    lastRecord = lastOf(messages.filter(({ offset }) => BigInt(offset) < end)) ?? lastRecord
+    // Compaction may have left nothing at the end.
+    if (next === undefined || next <= at) break
+    at = next
+  }
+  return { committed, lastRecord }
 }
 
-async function lastVisible(cluster: Cluster, { topic, partition, from, end }: Range): Promise<FetchedMessage | undefined> {
+/** Of what has been written since: records of which some are not decided, and where they end. */
+async function undecided(
+  cluster: Cluster,
+  place: Place,
+  from: bigint,
+): Promise<{ readonly positions: readonly RecordedPosition[]; readonly lastRecord: bigint | undefined; readonly end: bigint }> {
+  const positions: RecordedPosition[] = []
+  let lastRecord: bigint | undefined
+  for (let at = from; ;) {
+    const { messages, next, highWatermark } = await fetchAt(cluster, place, at, true)
+    if (highWatermark < at) throw notReady(place, at)
+    const since = messages.filter(({ offset, isControlRecord }) => !isControlRecord && BigInt(offset) >= at)
+    for (const message of since) positions.push(readPosition(message, nameOf(place)))
+    lastRecord = lastOf(since) ?? lastRecord
+    if (next !== undefined && next > at) at = next
+    else if (at < highWatermark) throw notReady(place, highWatermark)
+    if (at >= highWatermark) return { positions, lastRecord, end: at }
+  }
+}
+
+type Fetched = Exclude<FetchedPartition, { readonly error: unknown }>
+
+async function fetchAt(cluster: Cluster, place: Place, from: bigint, uncommitted: boolean): Promise<Fetched> {
+  const { topic, partition } = place
   const leader = cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader
   const broker = await cluster.findBroker({ nodeId: String(leader ?? -1) })
   const limits = { maxWaitMs: 0, maxBytes: 1 << 20, maxBytesPerPartition: 1 << 20 }
-  let last: FetchedMessage | undefined
-  for (let at = from; at < end;) {
-    const [fetched] = await sendFetch(broker, { ...limits, partitions: [{ topic, partition, from: at }] })
-    if (fetched !== undefined && 'error' in fetched) throw fetched.error
-    // A leader that has just been elected may not know yet how far its log is committed; one that throttles us gives nothing.
-    if (fetched === undefined || fetched.lastStableOffset < end)
-      throw new MeshError('UNAVAILABLE', `the leader of partition ${partition} of "${topic}" does not give its records up to ${end} yet`)
-    last = visible(fetched.messages, fetched.aborted, at).findLast(({ offset }) => BigInt(offset) < end) ?? last
-    // Compaction may have left nothing at the end.
-    if (fetched.next === undefined || fetched.next <= at) break
-    at = fetched.next
-  }
-  return last
+  const [fetched] = await sendFetch(broker, { ...limits, uncommitted, partitions: [{ topic, partition, from }] })
+  if (fetched === undefined) throw notReady(place, from)
+  if ('error' in fetched) throw fetched.error
+  return fetched
+}
+
+function lastOf(messages: readonly FetchedMessage[]): bigint | undefined {
+  const last = messages.findLast(({ isControlRecord }) => !isControlRecord)
+  return last === undefined ? undefined : BigInt(last.offset)
+}
+
+function nameOf({ topic, partition }: Place): string {
+  return `"${topic}"/${partition}`
+}
+
+function notReady({ topic, partition }: Place, end: bigint): MeshError {
+  return new MeshError('UNAVAILABLE', `the leader of partition ${partition} of "${topic}" does not give its records up to ${end} yet`)
 }

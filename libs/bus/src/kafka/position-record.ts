@@ -28,19 +28,23 @@ export interface RecordedPosition {
   readonly position: Position
   /** Of the topic that the offset is of, where the broker tells one. */
   readonly topicId: string | undefined
+  /** Whose transaction it came in: what its transactional id ends with. Undefined in what a process wrote that knew no owners. */
+  readonly owner: string | undefined
+  /** The owner wrote it as its last there. */
+  readonly isLeft: boolean
 }
 
 /** A position as the one record that holds it: JSON, the offset as decimal text. */
-export function positionRecord({ position: { offset, stamp, note }, topicId }: RecordedPosition): Records {
-  return recordsOf([{ key, value: JSON.stringify({ offset: String(offset), stamp, note, topicId }) }])
+export function positionRecord({ position: { offset, stamp, note }, topicId, owner, isLeft }: RecordedPosition): Records {
+  return recordsOf([{ key, value: JSON.stringify({ offset: String(offset), stamp, note, topicId, owner, ...(isLeft && { left: true }) }) }])
 }
 
 /** @throws MeshError FAILED_PRECONDITION where it is none */
 export function readPosition(message: FetchedMessage, place: string): RecordedPosition {
   try {
-    const { offset, stamp, note, topicId } = JSON.parse(message.value?.toString() ?? '') as Record<string, unknown>
-    if (typeof offset === 'string' && isText(stamp) && isText(note) && isText(topicId))
-      return { position: { offset: BigInt(offset), stamp, note }, topicId }
+    const { offset, stamp, note, topicId, owner, left } = JSON.parse(message.value?.toString() ?? '') as Record<string, unknown>
+    if (typeof offset === 'string' && isText(stamp) && isText(note) && isText(topicId) && isText(owner))
+      return { position: { offset: BigInt(offset), stamp, note }, topicId, owner, isLeft: left === true }
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error
   }

@@ -1,6 +1,6 @@
 import { MeshError } from '@spillway/core'
 import type { Records, Write } from '../port.ts'
-import { choosePartitions, recordBytesLimit, type RoundRobin, sliceRecords, takeRecords } from '../records.ts'
+import { choosePartitions, concatRecords, recordBytesLimit, type RoundRobin, sliceRecords, takeRecords } from '../records.ts'
 import { protocolType } from './errors.ts'
 import { type Broker, type Cluster, type ProducedTopics, sendProduce } from './kafkajs-cluster.ts'
 import { encodeRecordBatch } from './record-batch.ts'
@@ -142,6 +142,37 @@ function produceTo(broker: Broker, identity: ProducerIdentity, batches: readonly
     records: encodeRecordBatch(batch.records, { ...producer, firstSequence }, nowMs),
   }))
   return sendProduce(broker, { transactionalId, timeoutMs: 30_000, batches: encoded })
+}
+
+/** As few batches as their topics' limits allow, each partition's records in their order. One that stays alone is given as it is. */
+export function merged(batches: readonly ProduceBatch[], maxBatchBytes: (topic: string) => number): ProduceBatch[] {
+  const result: ProduceBatch[] = []
+  for (const of of Map.groupBy(batches, ({ topic, partition }) => `${topic}/${partition}`).values()) {
+    const limit = maxBatchBytes(of[0]!.topic)
+    let [start, bytes] = [0, 0]
+    for (const [i, batch] of of.entries()) {
+      if (i > start && bytes + batch.bytes > limit) {
+        result.push(mergedBatch(of.slice(start, i), bytes))
+        ;[start, bytes] = [i, 0]
+      }
+      bytes += batch.bytes
+    }
+    result.push(mergedBatch(of.slice(start), bytes))
+  }
+  return result
+}
+
+/** Batches of one partition as one, whose `indices` say nothing where there are several. */
+export function mergedBatch(batches: readonly ProduceBatch[], bytes: number): ProduceBatch {
+  const [first] = batches as [ProduceBatch]
+  if (batches.length === 1) return first
+  return {
+    topic: first.topic,
+    partition: first.partition,
+    records: concatRecords(batches.map(({ records }) => records)),
+    indices: [],
+    bytes,
+  }
 }
 
 /** The batches in rounds, so that a round has one of each partition at most and keeps their order. */

@@ -1,10 +1,19 @@
 import { MeshError } from '@spillway/core'
 import type { RecordPosition, Records } from '../port.ts'
-import { checkRecords, concatRecords, type RoundRobin } from '../records.ts'
+import { checkRecords, type RoundRobin } from '../records.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, kafkaError, protocolType } from './errors.ts'
 import type { OpenCluster } from './kafkajs-cluster.ts'
-import { batchesOf, partitionCount, produce, type ProduceBatch, type ProducerIdentity, type SequencedBatch, Sequences } from './produce.ts'
+import {
+  batchesOf,
+  mergedBatch,
+  partitionCount,
+  produce,
+  type ProduceBatch,
+  type ProducerIdentity,
+  type SequencedBatch,
+  Sequences,
+} from './produce.ts'
 
 export interface PublisherOptions {
   readonly maxRecordBytes: number
@@ -120,7 +129,13 @@ export class Publisher {
       }
     }
     this.#waiting.splice(0, this.#waiting.length, ...rest)
-    return Array.from(taken.values(), ({ shares, bytes }) => ({ shares, batch: merge(shares, bytes) }))
+    return Array.from(taken.values(), ({ shares, bytes }) => ({
+      shares,
+      batch: mergedBatch(
+        shares.map(({ batch }) => batch),
+        bytes,
+      ),
+    }))
   }
 
   async #identify(): Promise<void> {
@@ -200,17 +215,5 @@ export class Publisher {
         await this.#open.cluster.refreshMetadata().catch((error: unknown) => this.#options.onAway(error))
       }
     }
-  }
-}
-
-function merge(shares: readonly Share[], bytes: number): ProduceBatch {
-  const [{ batch: first }] = shares as [Share]
-  if (shares.length === 1) return first
-  return {
-    topic: first.topic,
-    partition: first.partition,
-    records: concatRecords(shares.map(({ batch }) => batch.records)),
-    indices: [],
-    bytes,
   }
 }

@@ -1,10 +1,11 @@
 import { MeshError } from '@spillway/core'
-import { comeAgain } from './come-again.ts'
-import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
+import { pause } from '../backoff.ts'
+import type { GroupCommit, Session } from './group-commit.ts'
+import type { Cluster } from './kafkajs-cluster.ts'
 import type { Position } from './position.ts'
-import { lastPosition } from './position-log.ts'
+import { type PositionsTail, readTail } from './position-log.ts'
 import { positionRecord, positionsTopic } from './position-record.ts'
-import { partitionCount, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from './produce.ts'
+import { partitionCount, type ProduceBatch } from './produce.ts'
 import { topicId } from './topic-id.ts'
 
 /** Whose positions on what. */
@@ -14,102 +15,125 @@ export interface WriterPlace {
   readonly partition: number
 }
 
+export interface WriterOptions extends WriterPlace {
+  readonly transactions: GroupCommit
+  /** Metadata and positions are asked for here: its connections are not those of the transactions. */
+  readonly reading: Cluster
+  /** The owner before lives, and is about to leave the partition: it is given time to do so. */
+  readonly isMoving: boolean
+  /** Ends its waiting, not a commit under way. */
+  readonly signal: AbortSignal
+}
+
+/** The longest that an owner is given to leave a partition: fencing costs it whatever it has in hand, on all of its partitions. */
+const leavingMs = 2000
+/** How long what is being written may go on changing while it is read. */
+const settlingMs = 30_000
+const lookAgainMs = 10
+
 /**
- * Writes outputs and a position in one transaction: the position is a record too, on a partition that no other transactional id writes to. It holds no transaction
- * open: one begins when its outputs are ready and ends in the same call. After any failure the outcome is unknown until `begin` has been called
- * again, which ends what was left open and fences whoever else used the id.
+ * Writes an input partition's outputs and its position in one transaction of the process's: the position is a record too, which says whose it is. In this order: `begin`, `recorded`, then a
+ * first `commit`, of the position that is gone on from. From then on whoever else takes the partition over finds this process there, and fences it. After any failure
+ * the outcome is unknown, and the order begins anew.
  */
 export class TransactionalWriter {
-  readonly #cluster: Cluster
-  readonly #transactionalId: string
-  readonly #topic: string
+  readonly #options: WriterOptions
   readonly #positions: { readonly topic: string; readonly partition: number }
-  readonly #signal: AbortSignal
-  #identity: (ProducerIdentity & { readonly transactionalId: string }) | undefined
-  #sequences = new Sequences()
-  #coordinator: Broker | undefined
+  #session: Session | undefined
   #topicId: string | undefined
   /** Where the first position must land: what was read before it was the last one then. */
-  #end: bigint | undefined
+  #landing: bigint | undefined
+  #hasFailed = false
 
-  /** The signal ends its waiting, not a commit under way. */
-  constructor(cluster: Cluster, { group, topic, partition }: WriterPlace, signal: AbortSignal) {
-    this.#cluster = cluster
-    this.#transactionalId = `${group}-${topic}-${partition}`
-    this.#topic = topic
+  constructor(options: WriterOptions) {
+    const { group, topic, partition } = options
+    this.#options = options
     this.#positions = { topic: positionsTopic(group, topic), partition }
-    this.#signal = signal
   }
 
-  /** Takes the transactional id over: resolves when nothing that was begun with it before can still commit. */
+  /** Whether what was begun goes on: another partition's failure ends it too. */
+  get isOpen(): boolean {
+    return this.#session !== undefined && this.#session.failure === undefined
+  }
+
   async begin(): Promise<void> {
-    this.#identity = undefined
-    this.#end = undefined
-    await this.#cluster.connect()
-    const transactionalId = this.#transactionalId
-    const fields = await comeAgain(async () => {
-      this.#coordinator = await this.#cluster.findGroupCoordinator({
-        groupId: transactionalId,
-        coordinatorType: coordinatorTypes.transaction,
-      })
-      return this.#coordinator.initProducerId({ transactionalId, transactionTimeout: 60_000 })
-    }, this.#signal)
-    this.#sequences = new Sequences()
-    this.#identity = { producerId: fields.producerId, producerEpoch: fields.producerEpoch, transactionalId }
+    this.#session = undefined
+    this.#landing = undefined
+    this.#session = await this.#options.transactions.open()
   }
 
-  /** The position that was committed last; undefined where there is none, or where it is of a topic that is no more. To be read after `begin`: only then can it no longer move. */
+  /**
+   * The position that was committed last; undefined where there is none, or where it is of a topic that is no more. Whoever wrote it, and whoever is about to write, is fenced before,
+   * unless it has left the partition in order: another position can then land only where the next of this process must.
+   */
   async recorded(): Promise<Position | undefined> {
-    const { topic, partition } = this.#positions
-    await this.partitionCount(topic)
+    const { topic, reading, signal } = this.#options
+    await reading.connect()
     // What failed before may have failed because another broker leads the partition now.
-    await this.#cluster.refreshMetadata()
-    this.#topicId = await topicId(this.#cluster, this.#topic)
-    const { recorded, end } = await lastPosition(this.#cluster, topic, partition)
-    this.#end = end
-    const isOfAnother = recorded?.topicId !== undefined && this.#topicId !== undefined && recorded.topicId !== this.#topicId
-    return isOfAnother ? undefined : recorded?.position
+    await reading.refreshMetadata()
+    await partitionCount(reading, this.#positions.topic)
+    await this.partitionCount(this.#positions.topic)
+    this.#topicId = await topicId(reading, topic)
+    const tail = await this.#settledTail(signal)
+    this.#landing = tail.end
+    const isOfAnother = tail.recorded?.topicId !== undefined && this.#topicId !== undefined && tail.recorded.topicId !== this.#topicId
+    return isOfAnother ? undefined : tail.recorded?.position
   }
 
-  /** Commits the batches and the position, or rejects; then `begin` must be called before the next. The signal ends its waiting for its turn. */
-  async commit(batches: readonly ProduceBatch[], position: Position, signal: AbortSignal = this.#signal): Promise<void> {
-    const identity = this.#identity!
-    const coordinator = this.#coordinator!
-    const records = positionRecord({ position, topicId: this.#topicId })
-    const inRounds = rounds([{ ...this.#positions, records, indices: [0], bytes: records.values.bytes.length }, ...batches])
-    const topics = partitionsByTopic(inRounds[0]!)
-    await comeAgain(() => coordinator.addPartitionsToTxn({ ...identity, topics }), signal)
-    for (const [i, round] of inRounds.entries()) {
-      const [offset] = await produce(
-        this.#cluster,
-        identity,
-        round.map((batch) => this.#sequences.take(batch)),
-      )
-      if (i === 0) this.#check(offset!)
+  async #settledTail(signal: AbortSignal): Promise<PositionsTail> {
+    const { transactions, reading, isMoving } = this.#options
+    const beganMs = Date.now()
+    let fencedAt: bigint | undefined
+    for (;;) {
+      const tail = await readTail(reading, this.#positions)
+      const others = [...tail.writers].filter((owner) => owner !== transactions.owner)
+      // Fenced before anything else was written: who began anew since has to land where we do.
+      if (!tail.isOpen && (others.length === 0 || fencedAt === tail.lastRecord)) return tail
+      const waitedMs = Date.now() - beganMs
+      if (signal.aborted || waitedMs > settlingMs)
+        throw new MeshError('UNAVAILABLE', `the positions on "${this.#positions.topic}"/${this.#positions.partition} do not come to rest`)
+      if (isMoving && waitedMs < leavingMs) await pause(lookAgainMs, signal)
+      else {
+        await Promise.all(others.map((owner) => transactions.fence(owner)))
+        fencedAt = tail.lastRecord
+        if (others.length === 0) await pause(lookAgainMs, signal)
+      }
     }
-    await coordinator.endTxn({ ...identity, transactionResult: true })
   }
 
-  /** A leader that had been deposed and did not know it would have shown an earlier position as the last. */
-  #check(offset: bigint): void {
-    const [end, { topic, partition }] = [this.#end, this.#positions]
-    this.#end = undefined
-    if (end !== undefined && offset !== end)
-      throw new MeshError(
-        'UNAVAILABLE',
-        `the position on "${topic}"/${partition} landed at ${offset}, expected ${end}: it is looked up again`,
-      )
+  /** Commits the batches and the position, or rejects; then it must be begun anew. */
+  async commit(batches: readonly ProduceBatch[], position: Position): Promise<void> {
+    const landing = this.#landing
+    this.#landing = undefined
+    try {
+      await this.#write(batches, { position, isLeft: false, landing })
+      this.#hasFailed = false
+    } catch (error) {
+      this.#hasFailed = true
+      throw error
+    }
+  }
+
+  /** Leaves the partition in order, at this position: who takes it over has nobody to fence. */
+  async leave(position: Position): Promise<void> {
+    await this.#write([], { position, isLeft: true, landing: undefined })
+  }
+
+  #write(
+    batches: readonly ProduceBatch[],
+    { position, isLeft, landing }: { readonly position: Position; readonly isLeft: boolean; readonly landing: bigint | undefined },
+  ): Promise<void> {
+    const { transactions } = this.#options
+    const records = positionRecord({ position, topicId: this.#topicId, owner: transactions.owner, isLeft })
+    const batch = { ...this.#positions, records, indices: [0], bytes: records.values.bytes.length }
+    return transactions.commit(this.#session!, { batches: [batch, ...batches], landing, isAlone: this.#hasFailed })
   }
 
   /** Counts of partitions; of a topic not written to before, after one request. @throws MeshError NOT_FOUND */
   async partitionCount(topic: string): Promise<number> {
+    const { cluster } = this.#options.transactions
     // A lost connection may have taken the metadata with it.
-    await this.#cluster.refreshMetadataIfNecessary()
-    return this.#cluster.findTopicPartitionMetadata(topic).length || partitionCount(this.#cluster, topic)
+    await cluster.refreshMetadataIfNecessary()
+    return cluster.findTopicPartitionMetadata(topic).length || partitionCount(cluster, topic)
   }
-}
-
-function partitionsByTopic(batches: readonly ProduceBatch[]): { readonly topic: string; readonly partitions: readonly number[] }[] {
-  const topics = Map.groupBy(batches, (batch) => batch.topic)
-  return Array.from(topics, ([topic, of]) => ({ topic, partitions: of.map((batch) => batch.partition) }))
 }

@@ -1,0 +1,189 @@
+import { randomUUID } from 'node:crypto'
+import { MeshError } from '@spillway/core'
+import { comeAgain } from './come-again.ts'
+import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
+import { merged, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from './produce.ts'
+
+/** What one input partition commits: part of a transaction. */
+export interface Share {
+  /** The first is its position. */
+  readonly batches: readonly ProduceBatch[]
+  /** The offset that its position must land at; undefined where it may be any. */
+  readonly landing: bigint | undefined
+  /** It has failed before: it must not fail others with it. */
+  readonly isAlone: boolean
+}
+
+interface Waiting extends Share {
+  readonly bytes: number
+  readonly done: PromiseWithResolvers<void>
+}
+
+/** A time in which every transaction came to its end. After the first that did not, it is over: what had been read in it may no longer hold. */
+export interface Session {
+  readonly identity: ProducerIdentity & { readonly transactionalId: string }
+  readonly coordinator: Broker
+  readonly sequences: Sequences
+  /** Why it is over. */
+  failure: { readonly error: unknown } | undefined
+}
+
+export interface GroupCommitOptions {
+  /** For its transactions alone. */
+  readonly cluster: Cluster
+  readonly group: string
+  /** The largest record batch that a topic takes, as far as that is known. */
+  batchBytes(topic: string): number
+  /** Ends its waiting for the coordinator. */
+  readonly signal: AbortSignal
+}
+
+/** Of a transaction of several partitions; one alone may be larger. */
+const maxTransactionBytes = 8 << 20
+
+/**
+ * The transactions of a process, one after the other: what its input partitions have ready while one is being committed goes together in the next, so that a
+ * partition waits for two transactions at most, however many partitions there are. Its transactional id is its own, and new with each process: who takes a partition over
+ * finds it in the position there, and ends it (`fence`).
+ */
+export class GroupCommit {
+  readonly cluster: Cluster
+  /** What its transactional id ends with. */
+  readonly owner: string = randomUUID()
+  readonly #options: GroupCommitOptions
+  #session: Promise<Session> | undefined
+  #waiting: Waiting[] = []
+  #isRunning = false
+  readonly #fences = new Map<string, { readonly now: Promise<void>; next: Promise<void> | undefined }>()
+
+  constructor(options: GroupCommitOptions) {
+    this.#options = options
+    this.cluster = options.cluster
+  }
+
+  /** The session that goes on, or a new one: resolves when nothing that was begun before it can still commit. */
+  async open(): Promise<Session> {
+    this.#session ??= this.#begin().catch((error: unknown) => {
+      this.#session = undefined
+      throw error
+    })
+    return this.#session
+  }
+
+  async #begin(): Promise<Session> {
+    await this.cluster.connect()
+    // What ended the session before may have been that another broker leads a partition now.
+    await this.cluster.refreshMetadata()
+    const { coordinator, identity } = await this.#initialise(this.owner)
+    return { coordinator, identity, sequences: new Sequences(), failure: undefined }
+  }
+
+  /** InitProducerId ends what another has begun with the id, and leaves that one unable to commit. */
+  async #initialise(owner: string): Promise<Pick<Session, 'coordinator' | 'identity'>> {
+    const { group, signal } = this.#options
+    const transactionalId = `${group}-${owner}`
+    await this.cluster.connect()
+    return comeAgain(async () => {
+      const coordinator = await this.cluster.findGroupCoordinator({
+        groupId: transactionalId,
+        coordinatorType: coordinatorTypes.transaction,
+      })
+      const { producerId, producerEpoch } = await coordinator.initProducerId({ transactionalId, transactionTimeout: 60_000 })
+      return { coordinator, identity: { producerId, producerEpoch, transactionalId } }
+    }, signal)
+  }
+
+  /**
+   * Ends another process's session: resolves when nothing that it has begun can still commit. It may begin a new one, in which it looks its positions up again.
+   * Asked for while it is under way, it is done once more, for all who ask meanwhile.
+   */
+  fence(owner: string): Promise<void> {
+    const under = this.#fences.get(owner)
+    if (under === undefined) return this.#beginFence(owner)
+    return (under.next ??= under.now.catch(() => {}).then(() => this.#beginFence(owner)))
+  }
+
+  #beginFence(owner: string): Promise<void> {
+    const now = this.#initialise(owner).then(() => {})
+    const fence = { now, next: undefined }
+    this.#fences.set(owner, fence)
+    return now.finally(() => {
+      if (fence.next === undefined) this.#fences.delete(owner)
+    })
+  }
+
+  /** Resolves when the share is committed. Rejects where it may not be, or where the session is over: then it is, for all. */
+  commit(session: Session, share: Share): Promise<void> {
+    if (session.failure !== undefined) return Promise.reject(session.failure.error)
+    const done = Promise.withResolvers<void>()
+    const bytes = share.batches.reduce((sum, batch) => sum + batch.bytes, 0)
+    this.#waiting.push({ ...share, bytes, done })
+    if (!this.#isRunning) void this.#run(session)
+    return done.promise
+  }
+
+  async #run(session: Session): Promise<void> {
+    this.#isRunning = true
+    // What is ready in this turn of the event loop goes together.
+    await new Promise((resolve) => setImmediate(resolve))
+    while (this.#waiting.length > 0) {
+      const shares = this.#take()
+      try {
+        await this.#transact(session, shares)
+        for (const { done } of shares) done.resolve()
+      } catch (error) {
+        session.failure = { error }
+        this.#session = undefined
+        for (const { done } of [...shares, ...this.#waiting.splice(0)]) done.reject(error)
+      }
+    }
+    this.#isRunning = false
+  }
+
+  #take(): readonly Waiting[] {
+    let [count, bytes] = [0, 0]
+    for (const { isAlone, bytes: more } of this.#waiting) {
+      if (count > 0 && (isAlone || this.#waiting[0]!.isAlone || bytes + more > maxTransactionBytes)) break
+      count++
+      bytes += more
+    }
+    return this.#waiting.splice(0, count)
+  }
+
+  async #transact({ identity, coordinator, sequences }: Session, shares: readonly Share[]): Promise<void> {
+    const batches = merged(
+      shares.flatMap((share) => share.batches),
+      (topic) => this.#options.batchBytes(topic),
+    )
+    await comeAgain(() => coordinator.addPartitionsToTxn({ ...identity, topics: partitionsByTopic(batches) }), this.#options.signal)
+    const landed = new Map<ProduceBatch, bigint>()
+    for (const round of rounds(batches)) {
+      const offsets = await produce(
+        this.cluster,
+        identity,
+        round.map((batch) => sequences.take(batch)),
+      )
+      for (const [i, batch] of round.entries()) landed.set(batch, offsets[i]!)
+    }
+    for (const {
+      batches: [position],
+      landing,
+    } of shares)
+      checkLanding(position!, landed.get(position!), landing)
+    await coordinator.endTxn({ ...identity, transactionResult: true })
+  }
+}
+
+/** Another has written there since the position was read, or a leader that had been deposed and did not know it has shown an earlier one as the last. */
+function checkLanding({ topic, partition }: ProduceBatch, offset: bigint | undefined, expected: bigint | undefined): void {
+  if (expected !== undefined && offset !== expected)
+    throw new MeshError(
+      'UNAVAILABLE',
+      `the position on "${topic}"/${partition} landed at ${offset}, expected ${expected}: it is looked up again`,
+    )
+}
+
+function partitionsByTopic(batches: readonly ProduceBatch[]): { readonly topic: string; readonly partitions: readonly number[] }[] {
+  const topics = Map.groupBy(batches, (batch) => batch.topic)
+  return Array.from(topics, ([topic, of]) => ({ topic, partitions: [...new Set(of.map((batch) => batch.partition))] }))
+}
