@@ -38,7 +38,10 @@ function expectRefusal({ code, stdout, stderr }: Outcome, message: RegExp): void
 describe('a pipeline file is refused', () => {
   it('where a setting is unknown, with its line', async () => {
     const path = pipelineFile('unknown.yaml', (source) => source.replace('partitions: 8', 'partition: 8'))
-    expectRefusal(await up(path), /^spillway: .*unknown\.yaml:5: partition: there is no such setting$/m)
+    expectRefusal(
+      await up(path),
+      /^spillway: .*unknown\.yaml:5: partition: there is no such setting: expected one of pipeline, .*partitions, .*$/m,
+    )
     expectRefusal(await spillway(['validate', path], folder), /unknown\.yaml:5: partition: there is no such setting/)
   })
 

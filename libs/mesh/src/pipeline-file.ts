@@ -4,6 +4,7 @@ import { MeshError } from '@spillway/core'
 import { isMap, isNode, LineCounter, parseDocument, type Document, type Node, type Pair, type Scalar } from 'yaml'
 import type { z } from 'zod'
 import { loadAttachments, nothingAttached } from './attachments.ts'
+import { knownSettings } from './known-settings.ts'
 import type { Pipeline } from './pipeline.ts'
 import { compilePipeline } from './pipeline-compiler.ts'
 import { type PipelineDefinition, pipelineSchema } from './pipeline-schema.ts'
@@ -95,7 +96,8 @@ function describeIssue(issue: Issue, where: (at: readonly PropertyKey[]) => stri
   if (issue.code === 'unrecognized_keys') {
     const [key = ''] = issue.keys
     const at = [...issue.path, key]
-    return `${where(at)}: ${at.join('.')}: there is no such setting`
+    const known = knownSettings(pipelineSchema, issue.path).join(', ')
+    return `${where(at)}: ${at.join('.')}: there is no such setting${known === '' ? '' : `: expected one of ${known}`}`
   }
   const at = issue.path.join('.')
   return `${where(issue.path)}: ${at === '' ? 'the file' : at}: ${issue.message}`

@@ -69,7 +69,27 @@ describe('a pipeline file', () => {
     [
       'an unknown setting',
       minimal.replace('pipeline: churn', 'pipeline: churn\npartition: 4'),
-      /^p\.yaml:3: partition: there is no such setting$/,
+      /^p\.yaml:3: partition: there is no such setting: expected one of pipeline, release, partitions, .*groups$/,
+    ],
+    [
+      'an unknown setting of a tier',
+      minimal.replace(/tiers: .*/, 'tiers: [{ model: a, accept: { bellow: 0.1 } }, { model: b }]'),
+      /^p\.yaml:\d+: cascade\.tiers\.0\.accept\.bellow: there is no such setting: expected one of below, above$/m,
+    ],
+    [
+      'an unknown setting of a link',
+      minimal + 'placement: { feature: local }\n',
+      /^p\.yaml:11: placement\.feature: there is no such setting: expected one of features, escalations, scored, models$/,
+    ],
+    [
+      'an unknown setting of an input',
+      minimal.replace('fields:', 'ids: x\n    fields:'),
+      /^p\.yaml:\d+: inputs\.visits\.ids: there is no such setting: expected one of .*id, key, time/,
+    ],
+    [
+      'an unknown setting of what may be short',
+      minimal + 'featureLog: { topics: x }\n',
+      /^p\.yaml:11: featureLog\.topics: there is no such setting: expected one of topic, calls$/,
     ],
     ['a wrong type', minimal.replace('pipeline: churn', 'pipeline: churn\npartitions: many'), /^p\.yaml:3: partitions: .*number/],
     ['a missing part', minimal.replace(/cascade:[^]*/, ''), /^p\.yaml:?\d*: cascade: /],
