@@ -10,7 +10,7 @@ import type { CheckedRecord } from './record.ts'
 import { isClean, summary } from './report.ts'
 import type { Tier } from './scores.ts'
 
-const usage = `usage: node test/checker/main.ts (--kafka HOST:PORT[,HOST:PORT] | --nats HOST:PORT[,HOST:PORT] | --gateway URL) [--pipeline FILE] [--sample N] [--json]
+const usage = `usage: npx node test/checker/main.ts (--kafka HOST:PORT[,HOST:PORT] | --nats HOST:PORT[,HOST:PORT] | --gateway URL) [--pipeline FILE] [--sample N] [--json]
 
 Reads what a run of the fraud pipeline took in and gave out, once it has come to rest, and says what is wrong with it.
 Exit code 0: nothing; 1: something; 2: the run could not be read.`

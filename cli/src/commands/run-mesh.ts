@@ -39,7 +39,7 @@ export async function runService(service: ServiceName, flags: MeshFlags): Promis
   const options = hostOptions(flags, await pipelineOf(flags), new Set([service]), service)
   const host = new Host(options)
   const { logger } = options.telemetry
-  await runAndShutDown(options, host, () => runUntilStopped(host, () => logger.info({ service, pipeline: options.pipeline.name }, 'ready')))
+  await runAndShutDown(options, host, () => runUntilStopped(host, () => logger.info({ pipeline: options.pipeline.name }, 'ready')))
 }
 
 /** Loose flags as exact options. @param listener whose ports `--http-port` and `--grpc-port` set @param log standard output where absent */

@@ -11,8 +11,8 @@ import { type PlayEvent, playEvents } from './play-list.ts'
 import { SimulationPlayer } from './player.ts'
 import { buildWorld, dayMs, fullSize, type SimulationSettings, smallSize } from './world.ts'
 
-const usage = `usage: node examples/fraud/src/main.ts simulate --days N --out DIR [--seed N] [--small] [--start-date YYYY-MM-DD]
-       node examples/fraud/src/main.ts play --bus (kafka://HOST:PORT | nats://HOST:PORT) [--rate N] [--seed N] [--small] [--start-date YYYY-MM-DD]
+const usage = `usage: npx node examples/fraud/src/main.ts simulate --days N --out DIR [--seed N] [--small] [--start-date YYYY-MM-DD]
+       npx node examples/fraud/src/main.ts play --bus (kafka://HOST:PORT | nats://HOST:PORT) [--rate N] [--seed N] [--small] [--start-date YYYY-MM-DD]
 
 simulate writes DIR/transactions.ndjson and DIR/labels.ndjson, one event a line, each file in the order in which its events become known, and
 DIR/simulation.json, the settings that make them again.

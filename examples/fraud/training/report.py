@@ -68,7 +68,7 @@ def _export(run: int, simulation: dict[str, Any]) -> str:
     folder = f"examples/fraud/training/build/{run}"
     start = datetime.date.fromisoformat(simulation["startDate"])
     first, end = (start + datetime.timedelta(days=days) for days in (37, simulation["days"] - 7))
-    return f"""node examples/fraud/src/main.ts simulate --days {simulation["days"]} --seed {simulation["seed"]} --out {folder}
+    return f"""npx node examples/fraud/src/main.ts simulate --days {simulation["days"]} --seed {simulation["seed"]} --out {folder}
 npx spillway features export --pipeline examples/fraud/pipeline.yaml --out {folder}/features.csv \\
   --input transactions={folder}/transactions.ndjson --input labels={folder}/labels.ndjson \\
   --label labels.fraud --on transaction_id --fields customer_id --from {first} --to {end}"""
