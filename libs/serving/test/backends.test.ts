@@ -5,7 +5,9 @@ import { type Component, type Tensor, tensor, text, textValues } from '@spillway
 import { GrpcServer } from '@spillway/rpc'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Backend, backendFor, inferenceService, type ModelConfig, ModelManager, type Tensors } from '../src/mod.ts'
+import { inferenceService, type ModelConfig, ModelManager, type Tensors } from '../src/mod.ts'
+import type { Backend } from '../src/backend.ts'
+import { backendFor } from '../src/backends/backend-for.ts'
 import { logistic, logisticModel, onnxModel, writeModel } from './onnx-builder.ts'
 
 const signal = new AbortController().signal

@@ -2,15 +2,11 @@ import { type Tensor, tensor } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import { Registry } from 'prom-client'
 import { describe, expect, test, vi } from 'vitest'
-import {
-  type Backend,
-  type BatcherOptions,
-  DynamicBatcher,
-  ModelMetrics,
-  type ModelSignature,
-  ServableStatistics,
-  type Tensors,
-} from '../src/mod.ts'
+import { type BatcherOptions, type ModelSignature, type Tensors } from '../src/mod.ts'
+import type { Backend } from '../src/backend.ts'
+import { DynamicBatcher } from '../src/batching/dynamic-batcher.ts'
+import { ModelMetrics } from '../src/batching/model-metrics.ts'
+import { ServableStatistics } from '../src/batching/statistics.ts'
 import { refusal } from './refusal.ts'
 
 const never = new AbortController().signal

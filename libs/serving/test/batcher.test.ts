@@ -1,7 +1,10 @@
 import { type Clock, MeshError, sliceTensor, type Tensor, tensor } from '@spillway/core'
 import { Registry } from 'prom-client'
 import { describe, expect, test, vi } from 'vitest'
-import { type Backend, DynamicBatcher, ModelMetrics, type Tensors } from '../src/mod.ts'
+import { type Tensors } from '../src/mod.ts'
+import type { Backend } from '../src/backend.ts'
+import { DynamicBatcher } from '../src/batching/dynamic-batcher.ts'
+import { ModelMetrics } from '../src/batching/model-metrics.ts'
 import { refusal } from './refusal.ts'
 
 const never = new AbortController().signal

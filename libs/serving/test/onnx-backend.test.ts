@@ -15,7 +15,7 @@ import {
 } from '@spillway/core'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { OnnxBackend, type OnnxBackendOptions } from '../src/mod.ts'
+import { OnnxBackend, type OnnxBackendOptions } from '../src/backends/onnx-backend.ts'
 import { ortStrings } from '../src/backends/ort-strings.ts'
 import { runsInline } from '../src/backends/placement.ts'
 import { logistic, logisticModel, mlpModel, onnxModel } from './onnx-builder.ts'

@@ -1,5 +1,5 @@
 import { createTelemetry } from '@spillway/telemetry'
-import { OnnxBackend } from '../src/mod.ts'
+import { OnnxBackend } from '../src/backends/onnx-backend.ts'
 
 // A process that loads the model whose path it is given, and ends.
 
