@@ -13,6 +13,8 @@ const nine = 0x39
 
 /**
  * A place in JSON text (RFC 8259), for reading it straight into columns: one pass, no object a value. Bytes are taken to be valid UTF-8.
+ * Unlike that of models' bodies (`../json/json-cursor.ts`) it is opened at one record after the other of the same bytes, ends where the record ends, keeps where a token lies
+ * instead of making its value, and takes no number that RFC 8259 does not know.
  * Each method leaves the cursor behind what it read, and throws INVALID_ARGUMENT, naming field and byte, at anything that is no JSON.
  */
 export class JsonCursor {
