@@ -15,10 +15,12 @@ export type Tensors = ReadonlyMap<string, Tensor>
 
 /** Runs one version of one model on whole tensors. Rows are independent: row i of every output belongs to row i of every input. */
 export interface Backend extends Component {
-  /** Known once started, as the two below. */
+  /** Known once started, as the three below. */
   readonly signature: ModelSignature
   /** Most rows of one run; Infinity where the model sets no limit. */
   readonly maxBatchRows: number
+  /** From how many rows on a run gains nothing by more, where that is known: what waits beyond goes into a run of its own. */
+  readonly enoughRows?: number
   /** Runs that go on at once; one more would only wait. */
   readonly concurrency: number
   /** Whether a run that nobody waits for any more can be stopped: only then does its signal ever fire. */

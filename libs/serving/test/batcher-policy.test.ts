@@ -18,6 +18,7 @@ class EchoBackend implements Backend {
   readonly maxBatchRows: number = Infinity
   readonly concurrency: number = 1
   readonly stoppable: boolean = true
+  enoughRows: number = Infinity
   readonly runs: number[][] = []
   readonly signals: AbortSignal[] = []
   readonly deadlines: number[] = []
@@ -73,6 +74,19 @@ function begun(backend: EchoBackend, runs = 1): Promise<void> {
 }
 
 const counts = (backend: EchoBackend): number[] => backend.runs.map(([count]) => count!)
+
+test('requests are put together up to the rows that are enough, and one that is larger is run whole', async () => {
+  const backend = new EchoBackend()
+  backend.enoughRows = 6
+  const { batcher } = make({ maxBatchRows: 32 }, backend)
+  backend.close()
+  const first = batcher.infer(rows(1), 1, anyTime)
+  await begun(backend)
+  const others = [4, 2, 1, 20, 5, 1].map((count) => batcher.infer(rows(count), count, anyTime))
+  backend.open()
+  await Promise.all([first, ...others])
+  expect(counts(backend)).toEqual([1, 6, 1, 20, 6])
+})
 
 describe('preferred batch sizes', () => {
   test('cut a batch at the largest that is reached; what reaches none is run as it is', async () => {

@@ -17,7 +17,7 @@ import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { OnnxBackend, type OnnxBackendOptions } from '../src/backends/onnx-backend.ts'
 import { ortStrings } from '../src/backends/ort-strings.ts'
-import { runsInline } from '../src/backends/placement.ts'
+import { hasEnoughRows, runsInline } from '../src/backends/placement.ts'
 import { logistic, logisticModel, mlpModel, onnxModel } from './onnx-builder.ts'
 import { refusal } from './refusal.ts'
 
@@ -77,6 +77,7 @@ describe('a model', () => {
   test('whose larger runs take longer than the hop runs these in its workers, and does not hold up this thread', async () => {
     const backend = await start('heavy', heavy, { workers: 2 })
     expect(backend.placement!.inlineRows).toBeLessThan(200)
+    expect(backend.enoughRows).toBeLessThanOrEqual(1024)
     expect(backend.concurrency).toBe(2)
     let ticks = 0
     const ticking = setInterval(() => ticks++, 1)
@@ -264,10 +265,16 @@ describe('a file that cannot be served names itself and what is wrong', () => {
   })
 })
 
-test('a run is inline only where it costs no more than the hop, and never where it would hold the thread', () => {
+test('a run is inline only where it costs less than the hop and what the hop takes of both threads, and never where it would hold the thread', () => {
   expect(runsInline(20, 100)).toBe(true)
-  expect(runsInline(100, 100)).toBe(true)
-  expect(runsInline(101, 100)).toBe(false)
+  expect(runsInline(160, 40)).toBe(true)
+  expect(runsInline(161, 40)).toBe(false)
   expect(runsInline(400, 5_000)).toBe(false)
   expect(runsInline(Infinity, Infinity)).toBe(false)
+})
+
+test('a run has rows enough where it is long for a hop, and more of them would cost as much each', () => {
+  expect(hasEnoughRows(3_000, 2_900, 40)).toBe(true)
+  expect(hasEnoughRows(3_000, 2_500, 40)).toBe(false)
+  expect(hasEnoughRows(2_000, 2_000, 40)).toBe(false)
 })

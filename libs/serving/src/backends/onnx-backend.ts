@@ -33,7 +33,7 @@ export interface OnnxTask {
 }
 
 const workerEntry = new URL('./onnx-worker.ts', import.meta.url)
-const allInWorkers: Placement = { inlineRows: 0, runUs: Infinity, hopUs: Infinity }
+const allInWorkers: Placement = { inlineRows: 0, enoughRows: Infinity, runUs: Infinity, hopUs: Infinity }
 
 /**
  * ONNX Runtime reports the models that it loads and the machine to its maker over the network, and keeps an identifier on disk, unless the environment of the
@@ -83,6 +83,10 @@ export class OnnxBackend implements Backend {
     return this.#placement?.inlineRows === Infinity ? 1 : this.#pool.size
   }
 
+  get enoughRows(): number {
+    return this.#placement?.enoughRows ?? Infinity
+  }
+
   /** What was measured at load; undefined before. */
   get placement(): Placement | undefined {
     return this.#placement
@@ -113,7 +117,8 @@ export class OnnxBackend implements Backend {
       )
       // What a row of any size costs is not known from one of the least: there must be workers for the others.
       const sized = [...this.signature.inputs.values()].every(({ rowShape }) => !rowShape.includes(-1))
-      return sized || placement.inlineRows !== Infinity ? placement : { ...placement, inlineRows: this.#options.maxBatchRows }
+      const inlineRows = Math.min(placement.inlineRows, this.#options.maxBatchRows)
+      return sized ? placement : { ...placement, inlineRows, enoughRows: Infinity }
     } catch (error) {
       this.#options.logger.debug(
         { err: error, path: this.#options.path },

@@ -6,6 +6,8 @@ import type { WorkerReply } from './model-worker.ts'
 export interface Placement {
   /** Runs of up to so many rows go in the calling thread; 0: all go to the workers; Infinity: none does. */
   readonly inlineRows: number
+  /** From how many rows on a run gains nothing by more. */
+  readonly enoughRows: number
   /** Of one row; Infinity where the model could not be run on made-up inputs. */
   readonly runUs: number
   /** What a worker adds to a run of one row: there and back. */
@@ -15,17 +17,37 @@ export interface Placement {
 /** A busy start makes a hop look dearer than it is: no run longer than this goes on the thread that serves everything else. */
 const longestInlineUs = 250
 
+/**
+ * What a hop costs by what it takes: both threads are woken and put to sleep, and the worker finds the model in none of its caches. A worker's run of 8 rows of
+ * a model of 1.6 MB takes 84 µs of a thread that does nothing else, and 180 of one that is called; the hop takes 41.
+ */
+const hopWeight = 4
+
+/** A run of so many hops hides what the hop costs. */
+const hopsOfLongRun = 60
+
+/** What rows that are enough would save in a run of twice as many, as a part of what they take: less than this. */
+const leastGain = 0.1
+
+/** Longer runs are not tried for the gain of more rows. */
+const longestTriedUs = 50_000
+
 /** Tries at each count of rows: enough that one of them was not disturbed, few where a run is long. */
 const tries = 40
 const triesOfLongRuns = 3
 
 /** Whether a run costs less than handing it over and getting it back. */
 export function runsInline(runUs: number, hopUs: number): boolean {
-  return runUs <= Math.min(hopUs, longestInlineUs)
+  return runUs <= Math.min(hopWeight * hopUs, longestInlineUs)
+}
+
+/** Whether a run that takes so long has rows enough. @param largerUs what as many rows take in a run of twice as many */
+export function hasEnoughRows(runUs: number, largerUs: number, hopUs: number): boolean {
+  return runUs >= hopsOfLongRun * hopUs && largerUs > runUs * (1 - leastGain)
 }
 
 /**
- * Times runs of 1, 2, 4, … rows through a worker, the run apart from the hop there and back, up to the count from which the run costs more.
+ * Times runs of 1, 2, 4, … rows through a worker, the run apart from the hop there and back, up to the count from which more rows gain nothing.
  * @param call runs one or more times
  * @throws as the run, where the model refuses made-up inputs
  */
@@ -36,17 +58,23 @@ export async function measurePlacement(
 ): Promise<Placement> {
   const first = await timed(madeUpInputs(signature, 1), call)
   let inlineRows = 0
+  let isInline = true
   let last = first
-  for (let rows = 1; runsInline(last.runUs, last.hopUs);) {
-    inlineRows = rows
-    if (rows === maxRows) {
-      inlineRows = Infinity
-      break
-    }
-    rows = Math.min(rows * 2, maxRows)
-    last = await timed(madeUpInputs(signature, rows), call)
+  let { hopUs } = first
+  for (let rows = 1; ;) {
+    isInline &&= runsInline(last.runUs, last.hopUs)
+    if (isInline) inlineRows = rows
+    if (rows >= maxRows || last.runUs > longestTriedUs) break
+    const more = Math.min(rows * 2, maxRows)
+    const next = await timed(madeUpInputs(signature, more), call)
+    // The first ones are slower than those that follow: neither thread's code is compiled yet.
+    hopUs = Math.min(hopUs, next.hopUs)
+    if (!isInline && hasEnoughRows(last.runUs, (next.runUs * rows) / more, hopUs))
+      return { inlineRows, enoughRows: rows, runUs: first.runUs, hopUs }
+    rows = more
+    last = next
   }
-  return { inlineRows, runUs: first.runUs, hopUs: first.hopUs }
+  return { inlineRows: isInline ? Infinity : inlineRows, enoughRows: maxRows, runUs: first.runUs, hopUs }
 }
 
 async function timed(

@@ -24,6 +24,8 @@ export class DynamicBatcher {
   readonly #clock: Clock
   readonly #telemetry: Telemetry | undefined
   readonly #maxBatchRows: number
+  /** Requests are put together up to so many. */
+  readonly #runRows: number
   readonly #maxQueueRows: number
   readonly #maxQueueDelayMs: number
   /** Inputs whose rows may differ in shape. */
@@ -46,11 +48,12 @@ export class DynamicBatcher {
     this.#clock = options.clock ?? systemClock
     this.#telemetry = options.telemetry
     this.#maxBatchRows = signature.wholeShapes === undefined ? Math.min(options.maxBatchRows ?? 1024, backend.maxBatchRows) : 1
+    this.#runRows = Math.min(this.#maxBatchRows, backend.enoughRows ?? Infinity)
     this.#maxQueueRows = options.maxQueueRows ?? 16_384
     this.#maxQueueDelayMs = options.maxQueueDelayMs ?? 0
     this.#ragged = [...signature.inputs].filter(([, { rowShape }]) => rowShape.includes(-1)).map(([name]) => name)
     this.#queue = new PieceQueue({
-      maxBatchRows: this.#maxBatchRows,
+      runRows: this.#runRows,
       preferredBatchSizes: (options.preferredBatchSizes ?? []).filter((size) => size <= this.#maxBatchRows).toSorted((a, b) => a - b),
       delays: options.timeoutAction === 'delay',
     })
@@ -99,8 +102,8 @@ export class DynamicBatcher {
   #expectedMs(rows: number): number {
     const waiting = this.#queue.rows
     if (waiting === 0 && this.#running < this.#backend.concurrency) return 0
-    const runs = Math.ceil((waiting + rows) / this.#maxBatchRows)
-    return (runs / this.#backend.concurrency) * this.#times.estimateMs(Math.min(waiting + rows, this.#maxBatchRows))
+    const runs = Math.ceil((waiting + rows) / this.#runRows)
+    return (runs / this.#backend.concurrency) * this.#times.estimateMs(Math.min(waiting + rows, this.#runRows))
   }
 
   #pending(rows: number, options: InferOptions, resolve: (outputs: Tensors) => void, reject: (error: MeshError) => void): Pending {

@@ -1,8 +1,9 @@
 import type { Pending, Piece } from './batch-pieces.ts'
 
 export interface PieceQueueOptions {
-  readonly maxBatchRows: number
-  /** Ascending, none above `maxBatchRows`. */
+  /** As many as fit, or are enough. */
+  readonly runRows: number
+  /** Ascending, none above the most that fit. */
   readonly preferredBatchSizes: readonly number[]
   /** Whether a request that has waited too long goes behind the others; otherwise its own timer ends it. */
   readonly delays: boolean
@@ -58,14 +59,14 @@ export class PieceQueue {
 
   /** The rows that the next batch may have: the largest preferred size that is reached, else as many as fit. */
   get nextRows(): number {
-    const { maxBatchRows, preferredBatchSizes } = this.#options
-    return preferredBatchSizes.findLast((size) => size <= this.#rows) ?? maxBatchRows
+    const { runRows, preferredBatchSizes } = this.#options
+    return preferredBatchSizes.findLast((size) => size <= this.#rows) ?? runRows
   }
 
   /** Whether no later arrival would change the next batch. */
   get full(): boolean {
-    const { maxBatchRows, preferredBatchSizes } = this.#options
-    return this.#rows >= (preferredBatchSizes[0] ?? maxBatchRows)
+    const { runRows, preferredBatchSizes } = this.#options
+    return this.#rows >= (preferredBatchSizes[0] ?? runRows)
   }
 
   /**
