@@ -58,11 +58,15 @@ function pipelineName({ links }: DistributedOptions): string {
   return `chaos-${links}`
 }
 
-/** A transactional id is `<group>-<topic>-<partition>`, and group and topic begin with the pipeline's name: another sign between the two is another id, as long. */
+/**
+ * A process's transactional ids are `<group>-<uuid>-<digit>`, and a group begins with the pipeline's name: another sign before the uuid is another id, as long. What records say of it is the uuid
+ * alone, and stays.
+ */
 function withOtherTransactions(pipeline: string): (chunk: Buffer) => Buffer {
-  const seam = `-${pipeline}.`
+  const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+  const ids = new RegExp(`${pipeline}\\.[\\w.]+(?=-${uuid}-\\d)`, 'g')
   return (chunk) => {
-    for (let at = chunk.indexOf(seam); at >= 0; at = chunk.indexOf(seam, at + 1)) chunk[at] = '_'.charCodeAt(0)
+    for (const { 0: group, index } of chunk.toString('latin1').matchAll(ids)) chunk[index + group.length] = '_'.charCodeAt(0)
     return chunk
   }
 }

@@ -182,7 +182,7 @@ else
       const running = await processor(await startBus(), input, 'fenced', slowly(output), { onEvent: (event) => events.push(event) })
       await fill(bus, input, partitions, 200)
       const usurper = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }).producer({
-        transactionalId: `fenced-${await ownerOf('fenced', input)}`,
+        transactionalId: `fenced-${await ownerOf('fenced', input)}-0`,
         idempotent: true,
         maxInFlightRequests: 1,
       })

@@ -28,7 +28,7 @@ export interface RecordedPosition {
   readonly position: Position
   /** Of the topic that the offset is of, where the broker tells one. */
   readonly topicId: string | undefined
-  /** Whose transaction it came in: what its transactional id ends with. Undefined in what a process wrote that knew no owners. */
+  /** Whose transaction it came in (`GroupCommit.owner`). Undefined in what a process wrote that knew no owners. */
   readonly owner: string | undefined
   /** The owner wrote it as its last there. */
   readonly isLeft: boolean

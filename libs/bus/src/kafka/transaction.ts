@@ -29,7 +29,7 @@ export interface WriterOptions extends WriterPlace {
 const leavingMs = 2000
 /** How long what is being written may go on changing while it is read. */
 const settlingMs = 30_000
-const lookAgainMs = 10
+const lookAgainMs = 20
 
 /**
  * Writes an input partition's outputs and its position in one transaction of the process's: the position is a record too, which says whose it is. In this order: `begin`, `recorded`, then a
