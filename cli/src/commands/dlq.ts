@@ -144,7 +144,7 @@ async function settle(desk: DeadLetterDesk, { outcome, positions, flags }: Settl
   if (json) console.log(JSON.stringify({ [dryRun ? `wouldBe${outcome === 'redriven' ? 'Redriven' : 'Dropped'}` : outcome]: settled, left }))
   else {
     console.log(
-      `${numberText(settled)} letters ${dryRun ? 'would be ' : ''}${outcome}${left.length === 0 ? '' : `, ${numberText(left.length)} left as they are`}`,
+      `${numberText(settled)} ${settled === 1 ? 'letter' : 'letters'} ${dryRun ? 'would be ' : ''}${outcome}${left.length === 0 ? '' : `, ${numberText(left.length)} left as they are`}`,
     )
     for (const { position, reason } of left.slice(0, 20)) console.error(`${position}: ${reason}`)
     if (left.length > 20) console.error(`… and ${numberText(left.length - 20)} more: --json prints all`)

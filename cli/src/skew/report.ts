@@ -1,3 +1,4 @@
+import { shortest } from '../tables/text-value.ts'
 import type { Comparison } from './compare.ts'
 import type { Distribution } from './distribution.ts'
 
@@ -76,7 +77,9 @@ function driftLines({ drift }: Comparison): string[] {
 }
 
 function valueText(value: number | null): string {
-  return value === null ? 'missing' : String(value)
+  if (value === null) return 'missing'
+  // Features are FP32, which FP64 would show with digits that say nothing.
+  return String(Math.fround(value) === value ? shortest(value) : value)
 }
 
 function numberText(value: number): string {

@@ -20,7 +20,7 @@ export function jsonValue(kind: ColumnKind, values: ColumnValues, row: number): 
 }
 
 /** The FP64 number of fewest decimal digits whose nearest FP32 number is `value`; nine always do (IEEE 754-2019, section 5.12.2). */
-function shortest(value: number): number {
+export function shortest(value: number): number {
   if (Number.isInteger(value) || !Number.isFinite(value)) return value
   for (let digits = 6; digits < 9; digits++) {
     const short = Number(value.toPrecision(digits))

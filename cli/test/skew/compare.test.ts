@@ -131,6 +131,12 @@ describe('spillway features diff', () => {
     expect(await run(join(folder, 'absent.parquet'), training)).toBe(2)
   })
 
+  it('shows values as they were written', async () => {
+    const [log, training] = [await table([row(1, { amount: 4.48 })]), await table([row(1, { amount: 0.1 })])]
+    const { stdout } = await spillway(['features', 'diff', log, training], folder)
+    expect(stdout).toMatch(/t1 +amount +4\.48 +0\.1\n/)
+  })
+
   it('reads CSV, whose columns are its features but for a row’s own', async () => {
     const outcome = await spillway(['features', 'diff', await table(rows(5), '', 'csv'), await table(rows(5), '', 'csv'), '--json'], folder)
     expect(outcome.code, outcome.stderr).toBe(0)
