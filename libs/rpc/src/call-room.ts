@@ -17,8 +17,9 @@ export interface CallRoomOptions {
 /** What compressed tensors grow by at most, near enough: to count each request as the largest that is allowed would leave room for a handful. */
 const compression = 8
 
-/** What is kept of a caller's time for the way there and back: a tenth, at most this. */
+/** What is kept of a caller's time, for the way there and back and for those that wait longer than most: a quarter, at most this. */
 const longestReserveMs = 100
+const reservedPart = 4
 
 /** A caller that gives less is not counted as answered too late: nobody may be able to. */
 const leastTimeMs = 50
@@ -69,7 +70,7 @@ export class CallRoom implements Admission {
       },
       answered: (leftMs, givenMs) => {
         if (givenMs < leastTimeMs) return
-        if (leftMs >= Math.min(longestReserveMs, givenMs / 10)) this.#limit.inTime(this.#inFlight)
+        if (leftMs >= Math.min(longestReserveMs, givenMs / reservedPart)) this.#limit.inTime(this.#inFlight)
         else this.#limit.late(began, performance.now())
       },
       release: () => {

@@ -2,7 +2,9 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:h
 import type { Server } from '@grpc/grpc-js'
 import { type Code, codeNumbers, MeshError } from '@spillway/core'
 import type { Admission, Place } from './admission.ts'
+import { AnswerTurns } from './answer-turns.ts'
 import { ArrivalClock } from './arrival-clock.ts'
+import { ClosedStreams } from './closed-streams.ts'
 import { endOptions, isPlain, prefixBytes, serveUnary, type UnaryRoute } from './unary-stream.ts'
 
 export interface GateOptions {
@@ -49,15 +51,18 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
   if (next === undefined || others.length > 0) throw unknownLayout()
   http2Server.removeListener('stream', next)
   const clock = new ArrivalClock()
+  const closed = new ClosedStreams()
+  const turns = new AnswerTurns()
   http2Server.updateSettings({ initialWindowSize: windowBytes })
   http2Server.on('session', (session) => session.setLocalWindowSize(windowBytes))
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[':path'] ?? ''
     const route = options.routes.get(path)
-    const serve = (place?: Place): void =>
-      route !== undefined && isPlain(headers)
-        ? serveUnary(route, stream, headers, { place, arrivedMs: clock.arrivedMs() })
-        : next(stream, headers)
+    const serve = (place?: Place): void => {
+      if (route === undefined || !isPlain(headers)) return next(stream, headers)
+      serveUnary(route, stream, headers, { place, arrivedMs: clock.arrivedMs(), turns })
+      stream.once('close', () => closed.empty(stream))
+    }
     const admission = options.admissions.get(path)
     if (admission === undefined) return serve()
     const place = admission.admit(headers['grpc-timeout'] === undefined)

@@ -46,8 +46,10 @@ it('takes fewer while answers are too late, not by those who give next to no tim
   answer(150, 200)
   answer(0, 20)
   expect(calls.limit).toBe(256)
-  // A tenth of the time is the way's.
-  answer(15, 200)
+  answer(55, 200)
+  expect(calls.limit).toBe(256)
+  // A quarter of the time is the way's, and theirs who wait longer than most.
+  answer(45, 200)
   expect(calls.limit).toBe(16)
   const taken = Array.from({ length: 16 }, () => calls.admit()!)
   expect(taken.every((place) => place !== undefined)).toBe(true)
