@@ -45,7 +45,7 @@ export interface KafkaBusOptions {
 /** Beyond the records themselves: a batch's header and a record's own overhead (Kafka protocol, Record Batch). */
 const batchOverheadBytes = 1024
 
-/** The Bus on Apache Kafka: one transaction a slice, one transactional id an input partition. */
+/** The Bus on Apache Kafka: slices of a process's partitions are committed together, one transaction after the other. */
 export class KafkaBus implements Bus {
   readonly name = 'kafka'
   readonly guarantee: Guarantee = { kind: 'exactly-once' }
