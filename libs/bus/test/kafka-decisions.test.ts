@@ -1,3 +1,4 @@
+import { bytesAt } from '@spillway/core'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parseKafkaAddress } from '../src/kafka/address.ts'
@@ -6,7 +7,7 @@ import { decodeMetadata, encodeMetadata } from '../src/kafka/group-metadata.ts'
 import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import { takenOver } from '../src/kafka/position.ts'
 import { positionsTopic } from '../src/kafka/position-record.ts'
-import { rounds, Sequences } from '../src/kafka/produce.ts'
+import { merged, type ProduceBatch, rounds, Sequences } from '../src/kafka/produce.ts'
 import { recordsOf } from '../src/records.ts'
 
 const batch = (partition: number, count: number) => ({
@@ -100,6 +101,42 @@ describe('sequences', () => {
     sequences.take(huge)
     expect(sequences.take(batch(2, 3)).firstSequence).toBe(0x7fffffff)
     expect(sequences.take(batch(2, 1)).firstSequence).toBe(2)
+  })
+
+  test('merged keep each partition’s records in order, in batches that no next one would have fitted into', () => {
+    const given = fc.array(fc.record({ partition: fc.integer({ min: 0, max: 2 }), bytes: fc.integer({ min: 1, max: 150 }) }), {
+      minLength: 1,
+    })
+    fc.assert(
+      fc.property(given, (sizes) => {
+        const batches = sizes.map(({ partition, bytes }, i) => ({
+          ...batch(partition, 0),
+          bytes,
+          records: recordsOf([{ value: String(i) }]),
+        }))
+        const valuesIn = (of: readonly ProduceBatch[], partition: number): string =>
+          of
+            .filter((each) => each.partition === partition)
+            .map(({ records }) =>
+              Array.from({ length: records.count }, (_, row) => Buffer.from(bytesAt(records.values, row)).toString()).join(),
+            )
+            .join()
+        const result = merged(batches, () => 100)
+        for (const partition of [0, 1, 2]) {
+          expect(valuesIn(result, partition)).toBe(valuesIn(batches, partition))
+          const sums = result.filter((each) => each.partition === partition).map(({ bytes }) => bytes)
+          expect(sums.reduce((sum, bytes) => sum + bytes, 0)).toBe(
+            batches.filter((each) => each.partition === partition).reduce((sum, { bytes }) => sum + bytes, 0),
+          )
+        }
+        for (const { records, bytes } of result) if (records.count > 1) expect(bytes).toBeLessThanOrEqual(100)
+        for (const [i, { partition, bytes }] of result.entries()) {
+          const next = result.slice(i + 1).find((each) => each.partition === partition)
+          const first = next && batches[Number(Buffer.from(bytesAt(next.records.values, 0)).toString())]
+          if (first !== undefined) expect(bytes + first.bytes).toBeGreaterThan(100)
+        }
+      }),
+    )
   })
 
   test('rounds keep a partition’s batches in order, one a round', () => {

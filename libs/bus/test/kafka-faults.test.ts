@@ -80,11 +80,12 @@ else
     }
     /** Whose the first partition is, by its last position. */
     const ownerOf = async (group: string, topic: string): Promise<string> => {
-      const { cluster, close } = openCluster(new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }))
+      const opened = openCluster(new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }))
+      const { cluster } = opened
       await cluster.connect()
       await cluster.addMultipleTargetTopics([positionsTopic(group, topic)])
       const { recorded } = await readTail(cluster, { topic: positionsTopic(group, topic), partition: 0 })
-      await close()
+      await opened.close()
       return recorded!.owner!
     }
     const retries = (events: readonly ProcessorEvent[]): MeshError[] =>

@@ -34,6 +34,11 @@ export interface Session {
   failure: { readonly error: unknown } | undefined
 }
 
+interface Fence {
+  readonly now: Promise<void>
+  next: Promise<void> | undefined
+}
+
 export interface GroupCommitOptions {
   /** For its transactions alone. */
   readonly cluster: Cluster
@@ -65,7 +70,7 @@ export class GroupCommit {
   #session: Promise<Session> | undefined
   #waiting: Waiting[] = []
   #isRunning = false
-  readonly #fences = new Map<string, { readonly now: Promise<void>; next: Promise<void> | undefined }>()
+  readonly #fences = new Map<string, Fence>()
 
   constructor(options: GroupCommitOptions) {
     this.#options = options
@@ -116,10 +121,12 @@ export class GroupCommit {
   }
 
   #beginFence(owner: string): Promise<void> {
-    const now = this.#initialise(owner).then(() => {})
-    const fence = { now, next: undefined }
+    const end = async (): Promise<void> => {
+      await this.#initialise(owner)
+    }
+    const fence: Fence = { now: end(), next: undefined }
     this.#fences.set(owner, fence)
-    return now.finally(() => {
+    return fence.now.finally(() => {
       if (fence.next === undefined) this.#fences.delete(owner)
     })
   }
@@ -179,21 +186,19 @@ export class GroupCommit {
       )
       for (const [i, batch] of round.entries()) landed.set(batch, offsets[i]!)
     }
-    for (const {
-      batches: [position],
-      landing,
-    } of shares)
-      checkLanding(position!, landed.get(position!), landing)
+    for (const share of shares) checkLanding(share, landed)
     await coordinator.endTxn({ ...identity, transactionResult: true })
   }
 }
 
 /** Another has written there since the position was read, or a leader that had been deposed and did not know it has shown an earlier one as the last. */
-function checkLanding({ topic, partition }: ProduceBatch, offset: bigint | undefined, expected: bigint | undefined): void {
-  if (expected !== undefined && offset !== expected)
+function checkLanding({ batches, landing }: Share, landed: ReadonlyMap<ProduceBatch, bigint>): void {
+  const { topic, partition } = batches[0]!
+  const offset = landed.get(batches[0]!)
+  if (landing !== undefined && offset !== landing)
     throw new MeshError(
       'UNAVAILABLE',
-      `the position on "${topic}"/${partition} landed at ${offset}, expected ${expected}: it is looked up again`,
+      `the position on "${topic}"/${partition} landed at ${offset}, expected ${landing}: it is looked up again`,
     )
 }
 

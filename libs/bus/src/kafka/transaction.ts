@@ -19,7 +19,7 @@ export interface WriterOptions extends WriterPlace {
   readonly transactions: GroupCommit
   /** Metadata and positions are asked for here: its connections are not those of the transactions. */
   readonly reading: Cluster
-  /** The owner before lives, and is about to leave the partition: it is given time to do so. */
+  /** The owner before lives, and is about to leave the partition: it is given time to do so, once. */
   readonly isMoving: boolean
   /** Ends its waiting, not a commit under way. */
   readonly signal: AbortSignal
@@ -44,10 +44,12 @@ export class TransactionalWriter {
   /** Where the first position must land: what was read before it was the last one then. */
   #landing: bigint | undefined
   #hasFailed = false
+  #isMoving: boolean
 
   constructor(options: WriterOptions) {
-    const { group, topic, partition } = options
+    const { group, topic, partition, isMoving } = options
     this.#options = options
+    this.#isMoving = isMoving
     this.#positions = { topic: positionsTopic(group, topic), partition }
   }
 
@@ -75,13 +77,14 @@ export class TransactionalWriter {
     await this.partitionCount(this.#positions.topic)
     this.#topicId = await topicId(reading, topic)
     const tail = await this.#settledTail(signal)
+    this.#isMoving = false
     this.#landing = tail.end
     const isOfAnother = tail.recorded?.topicId !== undefined && this.#topicId !== undefined && tail.recorded.topicId !== this.#topicId
     return isOfAnother ? undefined : tail.recorded?.position
   }
 
   async #settledTail(signal: AbortSignal): Promise<PositionsTail> {
-    const { transactions, reading, isMoving } = this.#options
+    const { transactions, reading } = this.#options
     const beganMs = Date.now()
     let fencedAt: bigint | undefined
     for (;;) {
@@ -92,7 +95,7 @@ export class TransactionalWriter {
       const waitedMs = Date.now() - beganMs
       if (signal.aborted || waitedMs > settlingMs)
         throw new MeshError('UNAVAILABLE', `the positions on "${this.#positions.topic}"/${this.#positions.partition} do not come to rest`)
-      if (isMoving && waitedMs < leavingMs) await pause(lookAgainMs, signal)
+      if (this.#isMoving && waitedMs < leavingMs) await pause(lookAgainMs, signal)
       else {
         await Promise.all(others.map((owner) => transactions.fence(owner)))
         fencedAt = tail.lastRecord
