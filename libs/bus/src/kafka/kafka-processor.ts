@@ -1,6 +1,5 @@
 import { MeshError } from '@spillway/core'
 import type { Handler, Lag, ProcessOptions, Processor, ProcessorEvent } from '../port.ts'
-import { backoffMs, pause } from '../backoff.ts'
 import { connectPatiently } from './connect.ts'
 import { asksToComeAgain, isBrokerAway, isMembershipLost, kafkaError, protocolType } from './errors.ts'
 import { Fetcher } from './fetcher.ts'
@@ -9,6 +8,7 @@ import { type Assignment, GroupMember } from './group-member.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import type { OpenCluster } from './kafkajs-cluster.ts'
 import { PartitionWorker } from './partition-worker.ts'
+import { beatsPerTelling, heartbeatIntervalMs, MembershipLoop } from './membership-loop.ts'
 import { positionsTopic } from './position-record.ts'
 import { partitionCount } from './produce.ts'
 import { equalPartitions } from '../equal-partitions.ts'
@@ -28,10 +28,7 @@ export interface KafkaProcessorOptions {
   onDrained(processor: Processor): void
 }
 
-const heartbeatIntervalMs = 500
-const beatsPerTelling = 2
 const defaultDrainGraceMs = 10_000
-const backoffLimitMs = 2000
 
 /** A member of a consumer group, with a worker on each partition that it owns. */
 export class KafkaProcessor implements Processor {
@@ -49,17 +46,13 @@ export class KafkaProcessor implements Processor {
   readonly #fetcher: Fetcher
   readonly #slots: Slots
   readonly #broker: Reachability
-  /** Ends the membership. */
+  /** Ends waiting for coordinators. */
   readonly #stop = new AbortController()
   readonly #joined = Promise.withResolvers<void>()
   #member: GroupMember | undefined
   #owned: readonly number[] = []
-  #telling: Promise<void> | undefined
   #failedTellings = 0
-  /** Fires when the group is to be asked at once what is ours. */
-  #hurry = new AbortController()
-  #confirming: PromiseWithResolvers<void> | undefined
-  #membershipLoop: Promise<void> | undefined
+  #membershipLoop: MembershipLoop | undefined
   #drained: Promise<void> | undefined
 
   constructor(options: KafkaProcessorOptions) {
@@ -115,7 +108,15 @@ export class KafkaProcessor implements Processor {
         sessionTimeoutMs,
         rebalanceTimeoutMs: sessionTimeoutMs,
       })
-      this.#membershipLoop = this.#hold(this.#member)
+      this.#membershipLoop = new MembershipLoop({
+        member: this.#member,
+        broker: this.#broker,
+        owned: () => this.#owned,
+        own: (assignment) => this.#own(assignment),
+        tell: () => this.#tellGroup(),
+        isDraining: () => this.#drained !== undefined,
+      })
+      this.#membershipLoop.start()
       await untilAborted(
         this.#joined.promise.then(() => Promise.all([...this.#workers.values()].map((worker) => worker.found))),
         signal,
@@ -156,75 +157,14 @@ export class KafkaProcessor implements Processor {
     await Promise.all([...this.#workers.values()].map(async (worker) => worker.finish(graceMs)))
     await Promise.all(this.#leaving.values())
     this.#stop.abort()
-    await this.#membershipLoop
+    await this.#membershipLoop?.stop()
+    this.#joined.resolve()
     await this.#fetcher.stop()
-    await this.#telling
     await this.#tellGroup()
     // A member that cannot say goodbye is missed at the end of its session.
     await this.#member?.leave().catch((error: unknown) => this.#broker.away(error))
     await Promise.all([this.#reading, this.#membership, this.#writing, ...this.#finding].map(async (open) => open.close()))
     this.#options.onDrained(this)
-  }
-
-  /** Stays in the group until stopped: joins, beats, joins again when the group asks, starts over when it was forgotten or fenced. */
-  async #hold(member: GroupMember): Promise<void> {
-    const { signal } = this.#stop
-    for (let failures = 0; !signal.aborted;) {
-      try {
-        if (this.#drained === undefined) {
-          // Once it has joined, what it had may be another's to tell of.
-          await this.#tellGroup()
-          const assignment = await member.join(this.#owned)
-          // Drained meanwhile: nobody would end the workers that were begun now.
-          if (!this.#isDraining()) this.#own(assignment)
-          this.#confirm()
-        }
-        this.#broker.back()
-        failures = 0
-        await this.#beat(member)
-      } catch (error) {
-        if (isMembershipLost(error)) {
-          this.#own({ partitions: [], moving: [] })
-          member.forget()
-        } else {
-          // A coordinator that has just got the group's partition reads it first: that is no outage yet.
-          if (failures > 5 || !asksToComeAgain(error)) this.#broker.away(error)
-          await pause(backoffMs(++failures, backoffLimitMs), signal)
-        }
-      }
-    }
-    this.#joined.resolve()
-  }
-
-  #isDraining(): boolean {
-    return this.#drained !== undefined
-  }
-
-  /** Until the group rebalances, or it stops. */
-  async #beat(member: GroupMember): Promise<void> {
-    for (let beats = 1; ; beats++) {
-      await pause(heartbeatIntervalMs, AbortSignal.any([this.#stop.signal, this.#hurry.signal]))
-      if (this.#stop.signal.aborted) return
-      const isAsked = this.#hurry.signal.aborted
-      if (isAsked) this.#hurry = new AbortController()
-      if (beats % beatsPerTelling === 0) this.#telling ??= this.#tellGroup().finally(() => (this.#telling = undefined))
-      // A member that is draining has no use for a new assignment; the others wait for it no longer than its grace.
-      if ((await member.heartbeat()) === 'rebalancing' && this.#drained === undefined) return
-      if (isAsked) this.#confirm()
-      this.#broker.back()
-    }
-  }
-
-  /** Resolves when the group has been asked, or has told, what is this process's: what is not has been halted then. */
-  #confirmOwnership(): Promise<void> {
-    this.#confirming ??= Promise.withResolvers()
-    this.#hurry.abort()
-    return this.#confirming.promise
-  }
-
-  #confirm(): void {
-    this.#confirming?.resolve()
-    this.#confirming = undefined
   }
 
   /** Tells the group how far its partitions are, where that is news: for tools, so a failure is nothing that a slice waits for, and the next time makes up for it. */
@@ -291,7 +231,7 @@ export class KafkaProcessor implements Processor {
         if (member === undefined) throw new MeshError('ABORTED', 'this process has left its group')
         await this.#groupOffsets.tell(member, [offset])
       },
-      confirmOwnership: () => this.#confirmOwnership(),
+      confirmOwnership: async () => this.#membershipLoop?.confirm(),
       onAway: (error) => this.#broker.away(error),
       onBack: () => this.#broker.back(),
       onEvent: (event) => this.#event(event),

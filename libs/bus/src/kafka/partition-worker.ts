@@ -1,20 +1,20 @@
 import { MeshError } from '@spillway/core'
-import type { Outputs } from '../port.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { consumedRecords } from '../consumed.ts'
 import { orAborted } from '../or-aborted.ts'
 import { brokerBackoffLimitMs, PartitionLoop, type PartitionLoopOptions } from '../partition-loop.ts'
 import { PositionNote } from '../position-note.ts'
 import { RecordQueue } from '../record-queue.ts'
-import { checkRecords, type RoundRobin } from '../records.ts'
 import { isBrokerAway, isFenced, isTooLarge, kafkaError } from './errors.ts'
 import type { Fetched, Fetcher, FetchSource } from './fetcher.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { GroupOffsets, PlacedOffset } from './group-offsets.ts'
 import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
+import { logOffset } from './log-offset.ts'
 import { heldMessages } from './messages.ts'
 import { takenOver } from './position.ts'
-import { batchesOf, partitionCount, type ProduceBatch } from './produce.ts'
+import { OutputBatches } from './output-batches.ts'
+import type { ProduceBatch } from './produce.ts'
 import type { TopicLimits } from './topic-limits.ts'
 import { TransactionalWriter } from './transaction.ts'
 
@@ -50,7 +50,7 @@ export class PartitionWorker implements FetchSource {
   readonly #loop: PartitionLoop
   readonly #writer: TransactionalWriter
   readonly #queue: RecordQueue<FetchedMessage>
-  readonly #turns = new Map<string, RoundRobin>()
+  readonly #outputs: OutputBatches
   readonly #note = new PositionNote()
   /** Where the next slice begins; undefined while that is not known. */
   #position: bigint | undefined
@@ -70,6 +70,7 @@ export class PartitionWorker implements FetchSource {
     this.topic = topic
     this.partition = partition
     this.#queue = new RecordQueue(topic, partition, heldMessages)
+    this.#outputs = new OutputBatches(options.limits)
     this.#loop = new PartitionLoop(options)
     this.#loop.halted.addEventListener('abort', () => fetcher.remove(this), { once: true })
     const { transactions, reading, isMoving } = options
@@ -237,16 +238,8 @@ export class PartitionWorker implements FetchSource {
     this.#loop.positionFound()
   }
 
-  async #logOffset(at: 'earliest' | 'latest'): Promise<bigint> {
-    const { reading } = this.#options
-    // A lost connection may have taken the metadata with it, and nothing may be wanted yet that would make the fetcher ask for it.
-    await reading.connect()
-    await reading.refreshMetadataIfNecessary()
-    await partitionCount(reading, this.topic)
-    const [topic] = await reading.fetchTopicsOffset([
-      { topic: this.topic, partitions: [{ partition: this.partition }], fromBeginning: at === 'earliest' },
-    ])
-    return BigInt(topic!.partitions[0]!.offset)
+  #logOffset(at: 'earliest' | 'latest'): Promise<bigint> {
+    return logOffset(this.#options.reading, this, at)
   }
 
   async #processSlice(): Promise<void> {
@@ -259,7 +252,7 @@ export class PartitionWorker implements FetchSource {
     this.#handleMs = performance.now() - beganMs
     if (outputs === undefined) return
     const consumed = consumedRecords(outputs, slice)
-    const batches = await this.#batches(outputs)
+    const batches = await this.#outputs.batches(outputs, (topic) => this.#writer.partitionCount(topic))
     await this.#settled()
     if (this.#position === undefined) throw new MeshError('ABORTED', 'a note could not be kept: the position is looked up again')
     const next = this.#queue.at(consumed)
@@ -276,29 +269,11 @@ export class PartitionWorker implements FetchSource {
         this.#commitMs = performance.now() - beganMs
       } catch (error) {
         this.#failure = { error }
-        if (isTooLarge(error)) await this.#learnLimits(batches)
+        if (isTooLarge(error)) await this.#outputs.learnLimits(batches).catch((thrown: unknown) => (this.#failure = { error: thrown }))
       }
       this.#committing = undefined
     }
     this.#committing = commit()
-  }
-
-  async #learnLimits(batches: readonly ProduceBatch[]): Promise<void> {
-    const topics = [...new Set(batches.map(({ topic }) => topic))]
-    await this.#options.limits.learn(topics).catch((error: unknown) => (this.#failure = { error }))
-  }
-
-  async #batches(outputs: Outputs): Promise<ProduceBatch[]> {
-    const { limits } = this.#options
-    const batches: ProduceBatch[] = []
-    for (const write of outputs.writes) {
-      if (write.records.count === 0) continue
-      checkRecords(write.records, limits.recordBytes(write.topic))
-      let turn = this.#turns.get(write.topic)
-      if (turn === undefined) this.#turns.set(write.topic, (turn = { next: 0 }))
-      batches.push(...batchesOf(write, await this.#writer.partitionCount(write.topic), turn, limits.batchBytes(write.topic)))
-    }
-    return batches
   }
 
   async #keepNote(note: string): Promise<void> {

@@ -1,6 +1,7 @@
 import { MeshError } from '@spillway/core'
 import { type FetchedPartition, sendFetch } from './fetch-request.ts'
 import type { Cluster, FetchedMessage } from './kafkajs-cluster.ts'
+import { logOffset } from './log-offset.ts'
 import { readPosition, type RecordedPosition } from './position-record.ts'
 import { visible } from './visible.ts'
 
@@ -28,7 +29,7 @@ interface Place {
 
 /** Reads backwards from the end: one look, mostly. @throws where its leader is not ready */
 export async function readTail(cluster: Cluster, place: Place): Promise<PositionsTail> {
-  const [start, stable] = await Promise.all([stableEnd(cluster, place, true), stableEnd(cluster, place, false)])
+  const [start, stable] = await Promise.all([logOffset(cluster, place, 'earliest'), logOffset(cluster, place, 'latest')])
   let recorded: RecordedPosition | undefined
   let lastRecord = -1n
   for (let from = stable, back = firstLook; recorded === undefined && from > start; back *= 2n) {
@@ -42,12 +43,6 @@ export async function readTail(cluster: Cluster, place: Place): Promise<Position
   for (const { owner } of open.positions) if (owner !== undefined) writers.add(owner)
   if (recorded?.owner !== undefined && !recorded.isLeft) writers.add(recorded.owner)
   return { recorded, writers, isOpen: open.positions.length > 0, lastRecord: open.lastRecord ?? lastRecord, end: open.end }
-}
-
-/** The cluster reads committed records: its latest offset is the last stable one. */
-async function stableEnd(cluster: Cluster, { topic, partition }: Place, fromBeginning: boolean): Promise<bigint> {
-  const [found] = await cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning }])
-  return BigInt(found!.partitions[0]!.offset)
 }
 
 /** Of what has been decided in a range: the last that was committed, and where the last record lies. */

@@ -73,7 +73,6 @@ export class TransactionalWriter {
     await reading.connect()
     // What failed before may have failed because another broker leads the partition now.
     await reading.refreshMetadata()
-    await partitionCount(reading, this.#positions.topic)
     await this.partitionCount(this.#positions.topic)
     this.#topicId = await topicId(reading, topic)
     const tail = await this.#settledTail(signal)

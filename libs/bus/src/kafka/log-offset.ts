@@ -1,0 +1,16 @@
+import type { Cluster } from './kafkajs-cluster.ts'
+import { partitionCount } from './produce.ts'
+
+/** Where a partition's records begin, or where those end that are committed. */
+export async function logOffset(
+  cluster: Cluster,
+  { topic, partition }: { readonly topic: string; readonly partition: number },
+  at: 'earliest' | 'latest',
+): Promise<bigint> {
+  // A lost connection may have taken the metadata with it, and nothing may be wanted yet that would make the fetcher ask for it.
+  await cluster.connect()
+  await cluster.refreshMetadataIfNecessary()
+  await partitionCount(cluster, topic)
+  const [found] = await cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning: at === 'earliest' }])
+  return BigInt(found!.partitions[0]!.offset)
+}
