@@ -10,12 +10,17 @@ const patienceMs = 10_000
 
 class Tally {
   readonly #latenciesMs: number[] = []
+  readonly #sentLateMs: number[] = []
   readonly #outcomes: Record<string, number> = {}
   readonly #startedMs = performance.now()
   readonly #startedCpu = process.cpuUsage()
   #calls = 0
   #answer: Buffer = Buffer.alloc(0)
   #lastMs = 0
+
+  sent(lateMs: number): void {
+    this.#sentLateMs.push(lateMs)
+  }
 
   add({ outcome, body }: Answer, sinceMs: number): void {
     this.#calls++
@@ -36,6 +41,7 @@ class Tally {
       p50Ms: percentile(this.#latenciesMs, 0.5),
       p99Ms: percentile(this.#latenciesMs, 0.99),
       maxMs: percentile(this.#latenciesMs, 1),
+      sentLateP99Ms: this.#sentLateMs.length === 0 ? 0 : percentile(this.#sentLateMs, 0.99),
       cpuUsPerCall: (user + system) / Math.max(1, this.#calls),
       answer: Buffer.from(this.#answer),
     }
@@ -84,6 +90,7 @@ async function open(caller: Caller, perSecond: number, seconds: number): Promise
     const step = (): void => {
       for (const nowMs = performance.now(); sent < total && dueMs(sent) <= nowMs; sent++) {
         const sinceMs = dueMs(sent)
+        tally.sent(nowMs - sinceMs)
         caller.call((answer) => {
           tally.add(answer, sinceMs)
           if (++settled === total) finished()

@@ -35,6 +35,8 @@ export interface CallersReport {
   readonly p50Ms: number
   readonly p99Ms: number
   readonly maxMs: number
+  /** By a timetable: how late calls were sent, since the callers' process was busy. That is part of their latency. */
+  readonly sentLateP99Ms: number
   /** CPU of the callers' process a call. */
   readonly cpuUsPerCall: number
   /** One of the answers. */

@@ -51,6 +51,7 @@ export async function benchServingOverload({ rounds, seconds }: ServingBenchOpti
     met: p99s.every(({ median: p99 }) => p99 <= deadlineMs) && shares.every(({ wasted, lost }) => wasted <= mostWasted && lost === 0),
     notes: measured.flatMap(({ name, rounds: own }) => [
       `${name}: a served call takes ${median(own.map(({ saturatedUs }) => saturatedUs)).toFixed(0)} µs CPU of the serving process, a refused one about ${median(own.map(({ refusalUs }) => refusalUs)).toFixed(0)} µs`,
+      `${name}: calls were sent late, p99 ${median(own.map(({ report }) => report.sentLateP99Ms)).toFixed(0)} ms (the callers' process has the same two cores), which is part of what is measured`,
       `${name}: outcomes by gRPC status, last round: ${JSON.stringify(own.at(-1)!.report.outcomes)}`,
     ]),
   })
