@@ -53,6 +53,9 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
   const clock = new ArrivalClock()
   const closed = new ClosedStreams()
   const turns = new AnswerTurns()
+  function emptied(this: ServerHttp2Stream): void {
+    closed.empty(this)
+  }
   http2Server.updateSettings({ initialWindowSize: windowBytes })
   http2Server.on('session', (session) => session.setLocalWindowSize(windowBytes))
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
@@ -61,12 +64,16 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
     const serve = (place?: Place): void => {
       if (route === undefined || !isPlain(headers)) return next(stream, headers)
       serveUnary(route, stream, headers, { place, arrivedMs: clock.arrivedMs(), turns })
-      stream.once('close', () => closed.empty(stream))
+      stream.once('close', emptied)
     }
     const admission = options.admissions.get(path)
     if (admission === undefined) return serve()
     const place = admission.admit(headers['grpc-timeout'] === undefined)
-    if (place === undefined) return refuse(stream, noRoom)
+    if (place === undefined) {
+      refuse(stream, noRoom)
+      stream.once('close', emptied)
+      return
+    }
     stream.once('close', () => place.release())
     serve(place)
     watchRequest(stream, place, options)
