@@ -2,9 +2,7 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:h
 import type { Server } from '@grpc/grpc-js'
 import { type Code, codeNumbers, MeshError } from '@spillway/core'
 import type { Admission, Place } from './admission.ts'
-import { AnswerTurns } from './answer-turns.ts'
 import { ArrivalClock } from './arrival-clock.ts'
-import { ClosedStreams } from './closed-streams.ts'
 import { endOptions, isPlain, prefixBytes, serveUnary, type UnaryRoute } from './unary-stream.ts'
 
 export interface GateOptions {
@@ -51,29 +49,19 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
   if (next === undefined || others.length > 0) throw unknownLayout()
   http2Server.removeListener('stream', next)
   const clock = new ArrivalClock()
-  const closed = new ClosedStreams()
-  const turns = new AnswerTurns()
-  function emptied(this: ServerHttp2Stream): void {
-    closed.empty(this)
-  }
   http2Server.updateSettings({ initialWindowSize: windowBytes })
   http2Server.on('session', (session) => session.setLocalWindowSize(windowBytes))
   http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[':path'] ?? ''
     const route = options.routes.get(path)
-    const serve = (place?: Place): void => {
-      if (route === undefined || !isPlain(headers)) return next(stream, headers)
-      serveUnary(route, stream, headers, { place, arrivedMs: clock.arrivedMs(), turns })
-      stream.once('close', emptied)
-    }
+    const serve = (place?: Place): void =>
+      route !== undefined && isPlain(headers)
+        ? serveUnary(route, stream, headers, { place, arrivedMs: clock.arrivedMs() })
+        : next(stream, headers)
     const admission = options.admissions.get(path)
     if (admission === undefined) return serve()
     const place = admission.admit(headers['grpc-timeout'] === undefined)
-    if (place === undefined) {
-      refuse(stream, noRoom)
-      stream.once('close', emptied)
-      return
-    }
+    if (place === undefined) return refuse(stream, noRoom)
     stream.once('close', () => place.release())
     serve(place)
     watchRequest(stream, place, options)

@@ -2,7 +2,6 @@ import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
 import { Metadata, status as Status, type StatusObject } from '@grpc/grpc-js'
 import { MeshError } from '@spillway/core'
 import type { Place } from './admission.ts'
-import type { AnswerTurns } from './answer-turns.ts'
 import { type CallOrigin, ServerCall } from './call.ts'
 import { answerUnary, type Binding, type UnaryRpc } from './handler.ts'
 import { statusOf } from './status.ts'
@@ -23,8 +22,6 @@ export interface Arrival {
   readonly place: Place | undefined
   /** From when on its time counts, ms since the epoch. */
   readonly arrivedMs: number
-  /** Of all calls of the server. */
-  readonly turns: AnswerTurns
 }
 
 /** Compressed flag and length (gRPC over HTTP2, "Length-Prefixed-Message"). */
@@ -84,7 +81,6 @@ class UnaryStream {
   readonly #stream: ServerHttp2Stream
   readonly #call: ServerCall
   readonly #place: Place | undefined
-  readonly #turns: AnswerTurns
   #deadline: NodeJS.Timeout | undefined
   readonly #timeoutMs: number | undefined
   readonly #parts: Buffer[] = []
@@ -94,11 +90,10 @@ class UnaryStream {
   /** The status is on its way: what comes of the request is thrown away. */
   #answered = false
 
-  constructor(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders, { place, arrivedMs, turns }: Arrival) {
+  constructor(route: UnaryRoute, stream: ServerHttp2Stream, headers: IncomingHttpHeaders, { place, arrivedMs }: Arrival) {
     this.#route = route
     this.#stream = stream
     this.#place = place
-    this.#turns = turns
     this.#timeoutMs = timeoutOf(headers['grpc-timeout'])
     this.#call = new ServerCall(new StreamOrigin(headers, arrivedMs + (this.#timeoutMs ?? Infinity)))
   }
@@ -148,16 +143,16 @@ class UnaryStream {
     if (this.#received !== this.#expected) return this.#refuse('INTERNAL', 'the message ends before its length')
     const bytes = this.#all().subarray(prefixBytes)
     this.#parts.length = 0
-    answerUnary(rpc, binding, bytes, this.#call, (status, response) => this.#turns.give(() => this.#respond(status, response)))
+    answerUnary(rpc, binding, bytes, this.#call, this.#respond)
   }
 
-  #respond(status: StatusObject | null, response: unknown): void {
+  readonly #respond = (status: StatusObject | null, response?: unknown): void => {
     if (status !== null) return this.#end(status)
-    if (this.#isOver()) return
     const message = this.#route.write(response)
     const { maxMessageBytes } = this.#route
     if (message.length > maxMessageBytes)
       return this.#refuse('RESOURCE_EXHAUSTED', `Sent message larger than max (${message.length} vs. ${maxMessageBytes})`)
+    if (this.#isOver()) return
     const stream = this.#stream
     const frame = Buffer.allocUnsafe(prefixBytes + message.length)
     frame[0] = 0
