@@ -1,16 +1,6 @@
-import { availableParallelism } from 'node:os'
 import type { Component } from '@spillway/core'
 import { ModelManager, type ModelManagerOptions, type Models } from '@spillway/serving'
 import { ModelServer, type ModelServerOptions } from './model-server.ts'
-
-/**
- * Instances of a model whose config does not say how many: one for every two cores, since what serves and calls them takes the others; of two cores both, which
- * a run and what goes on between runs have only half of the time each.
- */
-function defaultWorkers(): number {
-  const cores = availableParallelism()
-  return Math.max(cores >> 1, Math.min(cores, 2))
-}
 
 export interface ModelServiceOptions extends ModelManagerOptions, Omit<ModelServerOptions, 'models'> {
   /** Cancels the start. */
@@ -30,7 +20,7 @@ export interface ModelService extends Component {
  */
 export async function startModelService(options: ModelServiceOptions): Promise<ModelService> {
   const { telemetry, signal } = options
-  const manager = new ModelManager({ workers: defaultWorkers(), ...options })
+  const manager = new ModelManager(options)
   const server = new ModelServer({ ...options, models: manager })
   // Calls first, since they need the models.
   const drain = async (): Promise<void> => {

@@ -15,8 +15,8 @@ export async function connectPatiently<T>(
       await cluster.connect()
       return await request()
     } catch (error) {
-      if (error instanceof MeshError && error.code !== 'UNAVAILABLE') throw error
-      if (!isBrokerAway(error)) throw kafkaError(error, 'connecting')
+      const isAway = error instanceof MeshError ? error.code === 'UNAVAILABLE' : isBrokerAway(error)
+      if (!isAway) throw kafkaError(error, 'connecting')
       onAway(error)
       await pause(backoffMs(attempt, 2000), signal)
       if (signal.aborted) throw kafkaError(error, 'connecting')

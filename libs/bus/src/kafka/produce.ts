@@ -34,12 +34,14 @@ export interface ProducerIdentity {
 export async function partitionCount(cluster: Cluster, topic: string): Promise<number> {
   try {
     await cluster.addMultipleTargetTopics([topic])
+    // An answer to an earlier request, by another broker, may have come last: it does not know of the topic.
+    if (cluster.findTopicPartitionMetadata(topic).length === 0) await cluster.refreshMetadata()
   } catch (error) {
     if (protocolType(error) !== 'UNKNOWN_TOPIC_OR_PARTITION') throw error
     throw new MeshError('NOT_FOUND', `topic "${topic}" does not exist: create it, or check the name`, { cause: error, field: 'topic' })
   }
   const { length } = cluster.findTopicPartitionMetadata(topic)
-  if (length === 0) throw new MeshError('NOT_FOUND', `topic "${topic}" does not exist: create it, or check the name`, { field: 'topic' })
+  if (length === 0) throw new MeshError('UNAVAILABLE', `the brokers do not tell the partitions of topic "${topic}" yet`)
   return length
 }
 
