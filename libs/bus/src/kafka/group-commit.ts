@@ -68,7 +68,7 @@ export class GroupCommit {
   readonly owner: string = randomUUID()
   readonly #options: GroupCommitOptions
   #session: Promise<Session> | undefined
-  #waiting: Waiting[] = []
+  readonly #waiting: Waiting[] = []
   #isRunning = false
   readonly #fences = new Map<string, Fence>()
 
@@ -87,10 +87,10 @@ export class GroupCommit {
   }
 
   async #begin(): Promise<Session> {
-    await this.cluster.connect()
+    const producers = await this.#initialise(this.owner)
     // What ended the session before may have been that another broker leads a partition now.
     await this.cluster.refreshMetadata()
-    return { producers: await this.#initialise(this.owner), failure: undefined }
+    return { producers, failure: undefined }
   }
 
   /** InitProducerId ends what another has begun with an id, and leaves that one unable to commit. */
