@@ -5,7 +5,7 @@ import { createTelemetry, refuseMalformed } from '@spillway/telemetry'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { callConnections } from '../src/call-connection.ts'
 import { type OipFixture, startOipFixture } from './oip-fixture.ts'
-import { RawConnection, type RawResponse, requestBytes } from './raw-http.ts'
+import { openRaw, RawConnection, type RawResponse, requestBytes } from './raw-http.ts'
 
 let fixture: OipFixture
 beforeAll(async () => {
@@ -13,11 +13,7 @@ beforeAll(async () => {
 })
 afterAll(() => fixture.stop())
 
-function connection(): RawConnection {
-  const opened = new RawConnection(fixture.http)
-  onTestFinished(() => void opened.socket.destroy())
-  return opened
-}
+const connection = (): RawConnection => openRaw(fixture.http)
 
 const infer = '/v2/models/echo-FP32/infer'
 

@@ -1,7 +1,7 @@
 import { gunzipSync, gzipSync } from 'node:zlib'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type OipFixture, startOipFixture } from './oip-fixture.ts'
-import { chunked, RawConnection, type RawResponse, requestBytes } from './raw-http.ts'
+import { chunked, openRaw, RawConnection, type RawResponse, requestBytes } from './raw-http.ts'
 import { startTensorflowFixture } from './tensorflow-fixture.ts'
 
 let fixture: OipFixture
@@ -10,11 +10,7 @@ beforeAll(async () => {
 })
 afterAll(() => fixture.stop())
 
-function connection(): RawConnection {
-  const opened = new RawConnection(fixture.http)
-  onTestFinished(() => void opened.socket.destroy())
-  return opened
-}
+const connection = (): RawConnection => openRaw(fixture.http)
 
 const infer = '/v2/models/echo-FP32/infer'
 const inferBody = '{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'

@@ -1,10 +1,18 @@
 import { connect, type Socket } from 'node:net'
+import { onTestFinished } from 'vitest'
 
 export interface RawResponse {
   readonly status: number
   /** By lower-case name, without `date`. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
+}
+
+/** A connection that ends with the test. */
+export function openRaw(http: string): RawConnection {
+  const opened = new RawConnection(http)
+  onTestFinished(() => void opened.socket.destroy())
+  return opened
 }
 
 /** One connection, on which bytes are sent as they are given. */
