@@ -1,7 +1,8 @@
 // A process of the serving benchmarks: the callers, the same for every server.
 import type { CallersReport, CallersTask } from './serving-calls.ts'
 import { answerMessages } from './serving-child.ts'
-import { type Answer, type Caller, grpcCaller } from './serving-grpc-caller.ts'
+import type { Answer, Caller } from './serving-caller.ts'
+import { grpcCaller } from './serving-grpc-caller.ts'
 import { httpCaller } from './serving-http-caller.ts'
 import { percentile } from './rounds.ts'
 

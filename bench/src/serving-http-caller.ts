@@ -1,10 +1,8 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import type { Call } from './serving-calls.ts'
-import type { Answer, Caller } from './serving-grpc-caller.ts'
+import { type Answer, type Caller, lost, nothing } from './serving-caller.ts'
 
-const nothing: Buffer = Buffer.alloc(0)
-const lost: Answer = { outcome: 'lost', body: nothing }
 /** More calls at once wait for a connection. */
 const mostConnections = 512
 
