@@ -19,7 +19,7 @@ export function roundScores(scores: ArrayLike<number>): Float64Array {
 }
 
 /**
- * A reason a row. Without a policy the tier is the last, and answers. A score that is not a number is never accepted by a threshold.
+ * A reason a row. Without a policy the tier is the last, and answers. A score that is not a finite number is never accepted by a threshold.
  * @param scores rounded, one a row
  */
 export function route(scores: Float64Array, policy: AcceptancePolicy | undefined): Uint8Array {
@@ -29,6 +29,7 @@ export function route(scores: Float64Array, policy: AcceptancePolicy | undefined
   const above = policy.above ?? Infinity
   for (let i = 0; i < scores.length; i++) {
     const score = scores[i]!
+    if (!Number.isFinite(score)) continue
     if (score < below) decisions[i] = ACCEPTED_BELOW
     else if (score > above) decisions[i] = ACCEPTED_ABOVE
   }

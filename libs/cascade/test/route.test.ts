@@ -17,8 +17,9 @@ describe('route', () => {
     expect([...route(roundScores([0, Number.NaN, 1]), undefined)]).toEqual([FINAL_TIER, FINAL_TIER, FINAL_TIER])
   })
 
-  test('a score that is not a number is escalated', () => {
-    expect([...route(roundScores([Number.NaN]), { below: 0.5, above: 0.5 })]).toEqual([ESCALATED])
+  test('a score that is not a finite number is escalated, whatever the thresholds', () => {
+    const scores = roundScores([Number.NaN, Infinity, -Infinity])
+    expect([...route(scores, { below: 0.5, above: 0.5 })]).toEqual([ESCALATED, ESCALATED, ESCALATED])
   })
 
   test('scores that differ in the last bits of a 32-bit float get one decision', () => {

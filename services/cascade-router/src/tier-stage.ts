@@ -59,6 +59,7 @@ interface Pass {
  * One tier of a cascade: scores the rows, accepts what its policy lets it answer, and escalates the rest.
  * A row that is out of time is answered by the tier before, marked degraded. While the model is not called, calls are answered so at once,
  * and streams where the file says so; otherwise rows wait. The first tier has no lower answer: it fails the rows of calls, and scores those of streams late.
+ * A score that is not a finite number is none: the next tier answers, and the last one fails the row.
  * Columns added: `score` FP64 [rows] (6 decimals), `model` and `model_version` BYTES [rows], `reason` UINT8 [rows] (see `reasons` in cascade).
  */
 export class TierStage implements Stage {
@@ -93,19 +94,14 @@ export class TierStage implements Stage {
       const startedMs = clock.nowMs()
       try {
         const response = await this.infer(pass.waiting, deadlineMs, context.signal)
-        return this.result(pass, this.decide(pass.waiting, response))
+        return this.result(pass, this.decide(pass, response))
       } catch (thrown) {
         const error = MeshError.from(thrown)
         if (!error.retryable || context.signal.aborted) throw error
         const nowMs = clock.nowMs()
         if (error instanceof ModelUnavailable && this.answersAtOnce(context)) {
-          this.giveUp(
-            pass,
-            pass.waiting.meta.deadlinesMs.map(() => 1),
-            'unavailable',
-            error,
-          )
-          return this.result(pass, undefined)
+          this.giveUpUnanswered(pass, context, error)
+          if (pass.waiting.rowCount === 0) return this.result(pass, undefined)
         }
         // What has taken this long without an answer will not be answered in less.
         neededMs = error.code === 'DEADLINE_EXCEEDED' ? Math.max(marginMs, nowMs - startedMs) : marginMs
@@ -143,14 +139,30 @@ export class TierStage implements Stage {
     this.giveUp(pass, late, 'deadline', error)
   }
 
-  /** Rows marked 1: the tier before has scored them, and its score is the answer; the first tier has none to give. */
+  /** Gives up all rows of a call, and of streams those that the tier before has scored. */
+  private giveUpUnanswered(pass: Pass, { mode }: StageContext, error: MeshError): void {
+    const scores = this.scoresBefore(pass.waiting)
+    const marks = Float64Array.from({ length: pass.waiting.rowCount }, (_, row) => (mode === 'request' || isScore(scores?.[row]) ? 1 : 0))
+    this.giveUp(pass, marks, 'unavailable', error)
+  }
+
+  /** What the tier before has made of the rows; the first has none before it. */
+  private scoresBefore(batch: Batch): Float64Array | undefined {
+    return this.options.fallbackModel === undefined ? undefined : (column(batch, 'score').data as Float64Array)
+  }
+
+  /** Rows marked 1: where the tier before has scored them, its score is the answer; where it has not, there is none to give. */
   private giveUp(pass: Pass, marks: Float64Array, reason: Reason, error: MeshError): void {
     const { fallbackModel, metrics, tier } = this.options
+    const scores = this.scoresBefore(pass.waiting)
     const given: number[] = []
     const kept: number[] = []
-    marks.forEach((mark, row) => (mark === 1 ? given : kept).push(row))
-    if (fallbackModel === undefined) pass.failures.push(...given.map((row) => ({ row: pass.rows[row]!, error })))
-    else {
+    marks.forEach((mark, row) => {
+      if (mark === 0) kept.push(row)
+      else if (isScore(scores?.[row])) given.push(row)
+      else pass.failures.push({ row: pass.rows[row]!, error: scores === undefined ? error : unscored(error, fallbackModel!, scores[row]!) })
+    })
+    if (fallbackModel !== undefined && given.length > 0) {
       const degraded = takeRows(pass.waiting, given)
       metrics.degraded(tier.model, reason, degraded.rowCount)
       metrics.tierRows(fallbackModel, 'degraded', degraded.rowCount)
@@ -160,8 +172,9 @@ export class TierStage implements Stage {
     pass.waiting = takeRows(pass.waiting, kept)
   }
 
-  private decide(batch: Batch, response: InferResponse): { accepted: Batch; escalated: Batch } {
-    const { tier, metrics } = this.options
+  private decide(pass: Pass, response: InferResponse): { accepted: Batch; escalated: Batch } {
+    const { tier, metrics, score } = this.options
+    const { waiting: batch } = pass
     const scores = roundScores(this.scores(response, batch.rowCount))
     const decisions = route(scores, tier.accept)
     const all = withColumns(batch, [
@@ -171,15 +184,22 @@ export class TierStage implements Stage {
       ['reason', reasonColumn(decisions)],
     ])
     const counts = new Array<number>(reasons.length).fill(0)
-    for (const decision of decisions) counts[decision]!++
+    const escalated: number[] = []
+    const kept: number[] = []
+    decisions.forEach((decision, row) => {
+      if (decision !== ESCALATED && !isScore(scores[row])) {
+        const message = `model "${tier.model}" answered ${scores[row]} in its output "${score.tensor}", which is no score`
+        pass.failures.push({ row: pass.rows[row]!, error: new MeshError('INTERNAL', message) })
+        return
+      }
+      counts[decision]!++
+      const taken = decision === ESCALATED ? escalated : kept
+      taken.push(row)
+    })
     counts.forEach((rows, reason) => {
       if (rows > 0) metrics.tierRows(tier.model, reasons[reason]!, rows)
     })
-    if (counts[ESCALATED] === 0) return { accepted: all, escalated: takeRows(all, []) }
-    const escalated: number[] = []
-    const kept: number[] = []
-    decisions.forEach((decision, row) => (decision === ESCALATED ? escalated : kept).push(row))
-    return { accepted: takeRows(all, kept), escalated: takeRows(all, escalated) }
+    return { accepted: kept.length === batch.rowCount ? all : takeRows(all, kept), escalated: takeRows(all, escalated) }
   }
 
   private scores(response: InferResponse, rowCount: number): ArrayLike<number> {
@@ -202,6 +222,17 @@ export class TierStage implements Stage {
     if (decided !== undefined && decided.escalated.rowCount > 0) outputs.set('escalated', decided.escalated)
     return { outputs, failures }
   }
+}
+
+/** JSON has no other numbers, and no threshold can judge them. */
+function isScore(score: number | undefined): boolean {
+  return Number.isFinite(score)
+}
+
+function unscored(error: MeshError, model: string, score: number): MeshError {
+  return new MeshError(error.code, `${error.message}, and model "${model}" before it answered ${score}, which is no score`, {
+    cause: error,
+  })
 }
 
 function reasonColumn(codes: Uint8Array): Tensor {

@@ -1,7 +1,7 @@
 import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { DEGRADED, FINAL_TIER } from '@spillway/cascade'
-import { type Batch, MeshError, systemClock } from '@spillway/core'
+import { type Batch, fp64, MeshError, systemClock, withColumns } from '@spillway/core'
 import { GrpcChannel, GrpcServer } from '@spillway/rpc'
 import { inferenceService, type InferRequest, type ModelClient, type ModelSignature, OipModelClient } from '@spillway/serving'
 import { describe, expect, test } from 'vitest'
@@ -156,6 +156,21 @@ describe('a tier whose model fails again and again', () => {
     await expect.poll(state, { timeout: 10_000 }).toBe('open')
     tiers.open.unshift(await startHeavy(port))
     expect(answers((await answered).outputs.get('accepted')).map(({ reason }) => reason)).toEqual([FINAL_TIER])
+  })
+
+  test('has the rows of a stream wait for it that the tier before has not scored either', async () => {
+    const port = await closedPort()
+    const degrading = await remoteHeavy(port, 'degrade')
+    const unscored = withColumns(await escalated([Infinity, Infinity]), [['score', fp64(Float64Array.of(0.5, Number.NaN))]])
+    const answered = degrading.process(unscored, stream)
+    await expect.poll(state, { timeout: 10_000 }).toBe('open')
+    tiers.open.unshift(await startHeavy(port))
+    const { outputs, failures } = await answered
+    expect(failures).toEqual([])
+    expect(answers(outputs.get('accepted')).map(({ offset, reason }) => [offset, reason])).toEqual([
+      [0, DEGRADED],
+      [1, FINAL_TIER],
+    ])
   })
 })
 

@@ -85,6 +85,7 @@ async function writeModels(repository: string): Promise<void> {
   await writeModel(repository, 'classes', 1, mlpModel([1, 4, 3]))
   const rows = { name: 'features', datatype: 'FP32', shape: ['rows', 1] } as const
   const outputs = ['a', 'b'].map((name) => ({ ...rows, name }))
+  await writeModel(repository, 'raw', 1, onnxModel({ inputs: [rows], outputs: [{ ...rows, name: 'score' }], nodes: [copy('score')] }))
   await writeModel(repository, 'two-outputs', 1, onnxModel({ inputs: [rows], outputs, nodes: [copy('a'), copy('b')] }))
 }
 

@@ -89,6 +89,50 @@ describe('a tier', () => {
   })
 })
 
+describe('a score that is not a finite number', () => {
+  const failure = (row: number, value: string): unknown => ({
+    row,
+    error: expect.objectContaining({
+      code: 'INTERNAL',
+      message: `model "raw" answered ${value} in its output "score", which is no score`,
+    }) as Error,
+  })
+
+  test('is no answer: the last tier fails the row, and only that', async () => {
+    const [raw] = await tiers.stagesOf(pipelineWith('{ model: raw }'))
+    const { outputs, failures } = await raw!.process(rows([0.25, NaN, 0.5, Infinity, -Infinity]), stream)
+    expect(answers(outputs.get('accepted')).map(({ offset, score }) => [offset, score])).toEqual([
+      [0, 0.25],
+      [2, 0.5],
+    ])
+    expect(failures).toEqual([failure(1, 'NaN'), failure(3, 'Infinity'), failure(4, '-Infinity')])
+  })
+
+  test('is for the next tier to answer', async () => {
+    const [raw, heavy] = await tiers.stagesOf(pipelineWith('{ model: raw, accept: { below: 0.1, above: 0.9 } }, { model: heavy }'))
+    const { outputs, failures } = await raw!.process(rows([0, Infinity, NaN]), stream)
+    expect(failures).toEqual([])
+    expect(answers(outputs.get('escalated')).map(({ offset }) => offset)).toEqual([1, 2])
+    const final = await heavy!.process(rows([0.5]), stream)
+    expect(answers(final.outputs.get('accepted')).map(({ model }) => model)).toEqual(['heavy'])
+  })
+
+  test('is no degraded answer either, where the next tier cannot be asked', async () => {
+    const [raw, heavy] = await tiers.stagesOf(pipelineWith('{ model: raw, accept: { below: 0.1, above: 0.9 } }, { model: heavy }'))
+    const { outputs } = await raw!.process(rows([0.5, NaN], [Infinity, Infinity]), stream)
+    const escalated = outputs.get('escalated')!
+    const late = { ...escalated, meta: { ...escalated.meta, deadlinesMs: Float64Array.of(Date.now() - 1, Date.now() - 1) } }
+    const final = await heavy!.process(late, stream)
+    expect(answers(final.outputs.get('accepted')).map(({ offset, reason }) => [offset, reason])).toEqual([[0, DEGRADED]])
+    expect(final.failures).toMatchObject([
+      {
+        row: 1,
+        error: { code: 'DEADLINE_EXCEEDED', message: expect.stringMatching(/"heavy".*model "raw".*NaN, which is no score$/) as string },
+      },
+    ])
+  })
+})
+
 describe('rows of a stream that are late before the first tier', () => {
   const late = (): Batch => rows([5, 0.3], [Date.now() - 1, Date.now() - 1])
 
