@@ -1,4 +1,5 @@
 import { existsSync, statSync } from 'node:fs'
+import { extname } from 'node:path'
 import { MeshError } from '@spillway/core'
 import { PartFiles, partPaths } from '../tables/part-files.ts'
 import type { RowFormat } from '../tables/row-format.ts'
@@ -12,17 +13,36 @@ export interface RowTarget {
 }
 
 /**
- * A name with a known extension is a file, any other a folder of part files.
+ * A name with an extension is a file; a folder of part files one without, with a slash behind it, or of a folder that is there.
  * @param format `--format`; the extension's where absent, Parquet for a folder
- * @throws MeshError INVALID_ARGUMENT where name and format contradict each other
+ * @throws MeshError INVALID_ARGUMENT where the extension is unknown, or the format another one
  */
 export function rowTarget(path: string, format: TableFormat | undefined): RowTarget {
+  if (!isFileName(path)) return { path, kind: 'folder', format: format ?? 'parquet' }
   const named = formatOfName(path)
-  const isFolder = named === undefined || (existsSync(path) && statSync(path).isDirectory())
-  if (isFolder) return { path, kind: 'folder', format: format ?? 'parquet' }
+  if (named === undefined)
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      `--out ${path}: a file's name ends in .parquet, .csv, .ndjson or .jsonl; write ${path}/ for a folder of part files`,
+      { field: '--out' },
+    )
   if (format !== undefined && format !== named)
     throw new MeshError('INVALID_ARGUMENT', `--out ${path} is a ${named} file by its name, --format says ${format}`, { field: '--format' })
   return { path, kind: 'file', format: named }
+}
+
+/** @throws MeshError INVALID_ARGUMENT where what is to be a folder of part files has a file's name, which is to say what the files are */
+export function checkFolderName(path: string): void {
+  if (isFileName(path))
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      `--out ${path}: is a folder of part files, whose kind --format says: write ${path}/ if it is to have this name`,
+      { field: '--out' },
+    )
+}
+
+function isFileName(path: string): boolean {
+  return !path.endsWith('/') && /^\.[a-z]/i.test(extname(path)) && !(existsSync(path) && statSync(path).isDirectory())
 }
 
 /** @throws MeshError FAILED_PRECONDITION where a run that begins would mix its rows with another's */

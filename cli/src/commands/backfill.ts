@@ -4,6 +4,7 @@ import { loadPipeline } from '@spillway/mesh'
 import { type Command, Option } from 'commander'
 import { fileBackfill } from '../batch/file-backfill.ts'
 import { parseInputs } from '../batch/inputs.ts'
+import { checkFolderName } from '../batch/row-output.ts'
 import { untilStopped } from '../batch/stop.ts'
 import { topicBackfill } from '../batch/topic-backfill.ts'
 import { WorkFolder } from '../batch/work-folder.ts'
@@ -54,6 +55,7 @@ async function runBackfill(flags: BackfillFlags, signal: AbortSignal): Promise<v
   const { out, outTopicSuffix, from, to, format, name } = flags
   if ((out === undefined) === (outTopicSuffix === undefined))
     throw new MeshError('INVALID_ARGUMENT', 'say where to write: --out DIR or --out-topic-suffix SUFFIX, one of them', { field: '--out' })
+  if (out !== undefined) checkFolderName(out)
   const description = {
     command: 'backfill',
     pipeline: pipeline.name,

@@ -9,6 +9,7 @@ import { FeatureLogWriter, logSchema, logTopic } from '../batch/feature-log.ts'
 import { batchBus } from '../batch/inputs.ts'
 import { PositionsFile } from '../batch/positions-file.ts'
 import { numberText } from '../batch/progress.ts'
+import { checkFolderName } from '../batch/row-output.ts'
 import { untilStopped } from '../batch/stop.ts'
 import { parseBus } from '../bus-address.ts'
 import { writeDescription } from '../tables/description.ts'
@@ -55,6 +56,7 @@ export function addLogCommand(features: Command): void {
 
 async function runLog(flags: LogFlags, signal: AbortSignal): Promise<void> {
   const pipeline = await loadPipeline(flags.pipeline)
+  checkFolderName(flags.out)
   const topic = logTopic(pipeline, flags.pipeline)
   const schema = logSchema(pipeline)
   mkdirSync(flags.out, { recursive: true })

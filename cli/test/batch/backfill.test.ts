@@ -44,6 +44,15 @@ describe('spillway backfill', () => {
     expect(withoutScore(await rowsOf(place('typed/predictions')))).toEqual(withoutScore(own))
   })
 
+  it('refuses a file’s name, in whichever format, before it reads anything', async () => {
+    for (const name of ['x.parquet', 'x.xlsx']) {
+      const { code, stderr } = await spillway([...base, ...inputs, '--out', place(name)], folder)
+      const message = `spillway: --out ${place(name)}: is a folder of part files, whose kind --format says: write ${place(name)}/ if it is to have this name\n`
+      expect([code, stderr]).toEqual([2, message])
+      expect(existsSync(place(name))).toBe(false)
+    }
+  })
+
   it('says what is missing', async () => {
     const nowhere = await spillway([...base, ...inputs], folder)
     expect([nowhere.code, nowhere.stderr]).toEqual([2, expect.stringMatching(/--out DIR or --out-topic-suffix SUFFIX, one of them/)])

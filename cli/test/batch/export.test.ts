@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -79,7 +79,7 @@ describe('spillway features export', () => {
   })
 
   it.each(['SIGKILL', 'SIGINT'] as const)('goes on after %s, and has each row once', async (signal) => {
-    const [out, work] = [place(`${signal}.parts`), place(`${signal}.work`)]
+    const [out, work] = [place(`${signal}-parts`), place(`${signal}-work`)]
     const args = [...base, ...inputs, ...labelled, '--out', out, '--work', work, '--checkpoint-every', '100ms']
     expect(await killedMidway(args, folder, work, signal), 'the run was over before it was stopped').toBe(true)
     expect(existsSync(join(out, '_table.json'))).toBe(false)
@@ -133,6 +133,11 @@ describe('what is wrong is said in a line, with exit code 2', () => {
     [['--input', 'transactions=in/transactions.ndjson', '--out', 'x.csv'], /give --input labels=FILE too/],
     [['--input', 'cards=x', '--out', 'x.csv'], /the pipeline has no input "cards": it has transactions, labels/],
     [['INPUTS', '--out', 'x.csv', '--format', 'parquet'], /is a csv file by its name, --format says parquet/],
+    [
+      ['INPUTS', '--out', 'x.xlsx'],
+      /--out x\.xlsx: a file's name ends in \.parquet, \.csv, \.ndjson or \.jsonl; write x\.xlsx\/ for a folder/,
+    ],
+    [['INPUTS', '--out', 'x.csv.gz'], /--out x\.csv\.gz: a file's name ends in \.parquet, \.csv/],
     [['INPUTS', '--out', 'x.csv', '--fields', 'colour'], /input "transactions" has no field "colour": choose among transaction_id/],
     [['INPUTS', '--out', 'x.csv', '--fields', 'amount'], /two columns called "amount"/],
     [['INPUTS', '--out', 'x.csv', '--label', 'fraud'], /expected input\.field/],
@@ -142,7 +147,14 @@ describe('what is wrong is said in a line, with exit code 2', () => {
   ])('%j', async (args, message) => {
     const outcome = await spillway([...base, ...args.flatMap((arg) => (arg === 'INPUTS' ? inputs : [arg]))], folder)
     expect([outcome.code, outcome.stderr]).toEqual([2, expect.stringMatching(message)])
-    expect(existsSync(place('x.csv'))).toBe(false)
+    expect(readdirSync(folder).filter((name) => name.startsWith('x.'))).toEqual([])
+  })
+
+  it('where the folder of a feature log has a file’s name', async () => {
+    const args = ['features', 'log', '--pipeline', examplePipeline, '--bus', 'kafka://127.0.0.1:1']
+    const { code, stderr } = await spillway([...args, '--out', 'x.parquet'], folder)
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/--out x\.parquet: is a folder of part files, whose kind --format says: /)])
+    expect(existsSync(place('x.parquet'))).toBe(false)
   })
 
   it('refuses a work folder of another run, and a folder of another run’s parts', async () => {
