@@ -15,10 +15,14 @@ export function statusOf(error: MeshError): StatusObject {
   return { code: codeNumbers[error.code], details: error.message.slice(0, maxMessageCharacters).toWellFormed(), metadata }
 }
 
+/** grpc-js's words for a server that cannot be connected to, around those that say why. */
+const notConnected = /^No connection established\. Last error: (?:Error: )?(.+)\. Resolution note: .*$/s
+
 /** What a call to `address` ended with, as a MeshError; UNAVAILABLE names the address. */
 export function errorOf(error: ServiceError, address: string): MeshError {
   const code: Code = codeFromNumber(error.code)
-  const details = error.details === undefined || error.details === '' ? error.message : error.details
+  const given = error.details === undefined || error.details === '' ? error.message : error.details
+  const details = notConnected.exec(given)?.[1] ?? given
   const message = code === 'UNAVAILABLE' && !details.includes(address) ? `${address}: ${details}` : details
   const field = error.metadata === undefined ? '' : headerText(error.metadata, fieldHeader)
   return new MeshError(code, message, { cause: error, ...(field === '' ? {} : { field: decodeField(field) }) })

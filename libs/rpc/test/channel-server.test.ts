@@ -17,12 +17,21 @@ describe('a channel', () => {
     await probe.drain()
     const channel = await rpc.connect(port)
     const error = await rejection(channel.unary(predict, request))
-    expect(error.code).toBe('UNAVAILABLE')
-    expect(error.message).toContain(`127.0.0.1:${port}`)
+    expect(error).toMatchObject({ code: 'UNAVAILABLE', message: `connect ECONNREFUSED 127.0.0.1:${port}` })
     const ready = channel.waitForReady(new AbortController().signal)
     await rpc.startServer({ port, predict: async () => ({ results: [] }) })
     await ready
     expect(await channel.unary(predict, request)).toEqual({ results: [] })
+  })
+
+  test('says by which address it was asked for a host that refuses', async () => {
+    const probe = await rpc.startServer({})
+    const { port } = probe
+    await probe.drain()
+    const channel = new GrpcChannel({ address: `localhost:${port}`, telemetry: rpc.telemetry })
+    const error = await rejection(channel.unary(predict, request))
+    await channel.drain()
+    expect(error.message).toMatch(new RegExp(`^localhost:${port}: connect ECONNREFUSED \\S+:${port}$`))
   })
 
   test('stops waiting when told to', async () => {
