@@ -11,6 +11,7 @@ import type { OnDemand } from './on-demand.ts'
 import type { Servable } from './servable.ts'
 import type { ServedModel } from './served-model.ts'
 import { layoutText, type ModelSource } from './source.ts'
+import { takeUp } from './take-up.ts'
 import { versionOf } from './version-policy.ts'
 
 export interface ModelControlParts {
@@ -94,7 +95,7 @@ export class ModelControl {
   ): Promise<void> {
     return model.turn(async () => {
       model.see(seen.model, seen.look)
-      await model.reconcile(mayEvict, this.#isStopped, isTold)
+      await model.reconcile(mayEvict, this.#isStopped, { isTold })
     })
   }
 
@@ -182,16 +183,12 @@ export class ModelControl {
     const model = set.make(name)
     if (asked) this.#asked.add(name)
     const error = await model.turn(async () => {
-      await this.#standOn(name, overridden)
-      model.wanted = true
-      model.asleep = false
-      model.problem = undefined
-      model.forgive()
-      model.see(seen.model, seen.look)
-      await model.reconcile(true, this.#isStopped)
-      const { error: refused } = model
+      const wholly = overridden !== undefined
+      const { refused, isAsBefore } = await takeUp({ model, seen, wholly, nextLook: () => set.nextLook(), isStopped: this.#isStopped })
+      if (isAsBefore) await overridden?.dispose()
+      else await this.#standOn(name, overridden)
       // A model that is not served by its load is none that should be.
-      if (model.loaded.size === 0) {
+      if (model.loaded.size === 0 && !model.asleep) {
         model.wanted = false
         await this.#standOn(name, undefined)
       }

@@ -98,10 +98,7 @@ export class ServedModel {
     return this.#turns.run(change)
   }
 
-  /**
-   * What the source has; undefined: nothing. Nothing is loaded or unloaded yet. @param look the number of the look that found it: what an earlier one found, and
-   * comes later, is out of date
-   */
+  /** What the source has, undefined for nothing; nothing is loaded or unloaded yet. `look` numbers the look that found it: one before the last seen is out of date. */
   see(source: SourceModel | undefined, look: number): void {
     if (look < this.#seenLook) return
     this.#seenLook = look
@@ -125,8 +122,8 @@ export class ServedModel {
     for (const entry of this.#entries.newest()) entry.forgive()
   }
 
-  /** Loads, reloads and unloads until all is as it should be, or can be. Within a turn. Never rejects. @param isTold whether the caller says why nothing is loaded */
-  async reconcile(mayEvict: boolean, isStopped: () => boolean, isTold = false): Promise<void> {
+  /** Loads, reloads and unloads until all is as it should be, or can be. Within a turn. Never rejects. `isTold`: the caller says why nothing is loaded. */
+  async reconcile(mayEvict: boolean, isStopped: () => boolean, { isTold = false, endsAtRefusal = false } = {}): Promise<void> {
     const refused: string[] = []
     while (!isStopped()) {
       const action = nextAction(this.#views())
@@ -140,6 +137,7 @@ export class ServedModel {
           break
         }
         if (outcome === 'refused') refused.push(version.version)
+        if (outcome === 'refused' && endsAtRefusal) break
       }
     }
     const told = isTold && this.#loaded.size === 0 && !this.asleep ? this.error : undefined

@@ -67,12 +67,13 @@ export interface Action {
 
 /**
  * What is to be done next with a model, undefined where nothing is. Availability is preserved: what is no longer aspired goes only when a version that is
- * aspired has come, or when none is (TensorFlow Serving's AvailabilityPreservingPolicy). Then it goes first, before another load asks for memory.
+ * aspired has come as its files are now, or when none is (TensorFlow Serving's AvailabilityPreservingPolicy). Then it goes first, before another load asks for
+ * memory.
  */
 export function nextAction(versions: readonly VersionView[]): Action | undefined {
   const sorted = versions.toSorted((a, b) => newestFirst(a.version, b.version))
   const aspired = sorted.filter((view) => view.aspired)
-  const mayGo = aspired.length === 0 || aspired.some(({ state }) => state === 'available')
+  const mayGo = aspired.length === 0 || aspired.some(({ state, changed }) => state === 'available' && !changed)
   const leaving = sorted.findLast((view) => !view.aspired && view.state === 'available')
   if (leaving !== undefined && mayGo) return { kind: 'unload', version: leaving.version }
   const coming = aspired.find(({ state }) => state === 'absent')

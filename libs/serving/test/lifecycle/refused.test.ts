@@ -1,10 +1,10 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createTelemetry, type OwnedTelemetry } from '@spillway/telemetry'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type ModelManager, repositoryIndex } from '../../src/mod.ts'
 import { refusal } from '../refusal.ts'
-import { eventually, signal, states, TestBed } from './served-models.ts'
+import { ask, eventually, signal, states, TestBed } from './served-models.ts'
 
 let bed: TestBed
 let log: { readonly level: string; readonly msg: string; readonly version?: string; readonly err?: { readonly message: string } }[]
@@ -118,5 +118,38 @@ describe('why a model is not served', () => {
     await config('n', 'nonsense: 1')
     const manager = await bed.started({ telemetry, exitOnError: false })
     expect(reasons(manager)).toEqual([expect.stringMatching(/^n {2}UNAVAILABLE .*n\/config\.pbtxt: line 1.*nonsense/)])
+  })
+})
+
+describe('a load request that is refused', () => {
+  test('leaves the model as it was', async () => {
+    await config('m', 'version_policy { all {} }')
+    for (const version of [1, 2, 3]) await bed.write('m', version)
+    const manager = await bed.started({ telemetry, mode: 'explicit', loadModels: ['m'] })
+    const content = await readFile(join(bed.repository, 'm', '1', 'model.onnx'))
+    const refusals = [
+      { files: new Map([['1/model.onnx', content.subarray(0, 50)]]), config: '{}' },
+      { files: new Map([['4/model.onnx', content.subarray(0, 50)]]), config: '{}' },
+      {
+        files: new Map([
+          ['2/model.onnx', content.subarray(0, 50)],
+          ['5/model.onnx', content],
+        ]),
+        config: '{"version_policy": {"all": {}}}',
+      },
+      { config: '{"version_policy": {"specific": {"versions": [7]}}}' },
+      { config: '{"input": [{"name": "features", "data_type": "TYPE_FP64", "dims": [3]}]}' },
+    ]
+    for (const overrides of refusals) {
+      expect(await refusal(() => manager.load('m', overrides))).toBeDefined()
+      expect(states(manager, 'm').filter((state) => state.endsWith(':AVAILABLE'))).toEqual(['3:AVAILABLE', '2:AVAILABLE', '1:AVAILABLE'])
+      for (const version of [1, 2, 3])
+        expect((await ask(manager, 'm', { version: String(version) })).score).toBeCloseTo(1 / (1 + Math.exp(-version)))
+      expect((await ask(manager, 'm')).version).toBe('3')
+    }
+    await manager.promote('m', '2')
+    expect((await ask(manager, 'm')).version).toBe('2')
+    await manager.load('m', { files: new Map([['9/model.onnx', content]]), config: '{}' })
+    expect((await ask(manager, 'm')).version).toBe('9')
   })
 })
