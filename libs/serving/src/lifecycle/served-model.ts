@@ -23,6 +23,9 @@ export interface ServedModelParts {
   readonly logger: Telemetry['logger']
 }
 
+/** `isTold`: the caller says why nothing is loaded. `endsAtRefusal`: the first version that is refused ends it. */
+type ReconcileOptions = { readonly isTold?: boolean; readonly endsAtRefusal?: boolean }
+
 /** Why versions are unloaded. Those that are idle, or gave way to others, are loaded again when they are called. */
 export type UnloadReason = 'replaced' | 'asked' | 'gone' | 'idle' | 'memory'
 
@@ -122,8 +125,8 @@ export class ServedModel {
     for (const entry of this.#entries.newest()) entry.forgive()
   }
 
-  /** Loads, reloads and unloads until all is as it should be, or can be. Within a turn. Never rejects. `isTold`: the caller says why nothing is loaded. */
-  async reconcile(mayEvict: boolean, isStopped: () => boolean, { isTold = false, endsAtRefusal = false } = {}): Promise<void> {
+  /** Loads, reloads and unloads until all is as it should be, or can be. Within a turn. Never rejects. */
+  async reconcile(mayEvict: boolean, isStopped: () => boolean, { isTold, endsAtRefusal }: ReconcileOptions = {}): Promise<void> {
     const refused: string[] = []
     while (!isStopped()) {
       const action = nextAction(this.#views())
@@ -137,12 +140,12 @@ export class ServedModel {
           break
         }
         if (outcome === 'refused') refused.push(version.version)
-        if (outcome === 'refused' && endsAtRefusal) break
+        if (outcome === 'refused' && endsAtRefusal === true) break
       }
     }
-    const told = isTold && this.#loaded.size === 0 && !this.asleep ? this.error : undefined
+    const told = isTold === true && this.#loaded.size === 0 && !this.asleep ? this.error : undefined
     for (const version of refused) if (this.#entries.of(version).error !== told) this.#logRefused(version)
-    this.#logUnmet(isTold)
+    this.#logUnmet(isTold === true)
     this.#entries.trim((version) => this.#isThere(version))
   }
 
