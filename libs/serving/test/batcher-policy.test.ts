@@ -233,7 +233,7 @@ describe('a model that is not batched', () => {
     expect(await refusal(batcher.infer(rows(3, 3), 1, anyTime))).toMatchObject({
       code: 'INVALID_ARGUMENT',
       field: 'x',
-      message: 'model "m": input "x" is FP32 of shape [3, 3]: expected FP32 of shape [2, -1]',
+      message: 'model "m": input "x" is FP32 of shape [3, 3]: expected FP32 of shape [2, 1 or more]',
     })
   })
 })

@@ -227,7 +227,7 @@ describe('the Open Inference Protocol', () => {
 
   const features = matrix([[1, 2, 3]])
   const wrong: readonly [string, () => inference.ModelInferRequest, RegExp][] = [
-    ['a missing input', () => request('cheap', {}), /at least one row|"features" is missing/],
+    ['a missing input', () => request('cheap', {}), /"features" is missing: expected FP32 of shape \[rows, 3\], at least one row/],
     [
       'an unknown input',
       () => request('cheap', { features, extra: features }),

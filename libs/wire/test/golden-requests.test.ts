@@ -20,7 +20,7 @@ describe('golden requests', () => {
   test.each([
     ['FP16', '1.5, 65504, 0.1, NaN, -0.0', [0x3e00, 0x7bff, 0x2e66, 0x7e00, 0x8000]],
     // 1 + 3 * 2^-8 lies in the middle between two of them: the even one is nearest.
-    ['BF16', '1, 1.01171875, 3.4e38, NaN', [0x3f80, 0x3f82, 0x7f80, 0x7fc0]],
+    ['BF16', '1, 1.01171875, 3.39e38, Infinity, NaN', [0x3f80, 0x3f82, 0x7f7f, 0x7f80, 0x7fc0]],
     ['INT64', '9007199254740993', [9007199254740993n]],
   ])('have %s as the nearest that there is', (datatype, data, expected) => {
     const requests = read(one(`{"name":"x","datatype":"${datatype}","shape":[${expected.length}],"data":[${data}]}`))

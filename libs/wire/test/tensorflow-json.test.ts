@@ -103,6 +103,11 @@ describe('numbers', () => {
     ['BYTES', '"\u0001"', 'control character'],
     ['BYTES', '"\\x"', 'unknown escape'],
     ['BYTES', '"\\u12"', 'unknown escape'],
+    ['BYTES', '"a\\ud800"', 'half of a surrogate pair'],
+    ['BYTES', '"\\udc00\\ud800"', 'half of a surrogate pair'],
+    ['FP16', '65520', 'expected a number in the range of FP16'],
+    ['FP16', '-1e9', 'expected a number in the range of FP16'],
+    ['BF16', '3.4e38', 'expected a number in the range of BF16'],
     ['BYTES', '"abc', 'closing quotation mark'],
   ])('%s refuses %s and says why', (datatype, text, message) => {
     const decode = (): unknown => decodePredict(bytes(`{"instances": [${text}]}`), types({ x: [datatype] }))

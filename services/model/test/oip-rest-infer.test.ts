@@ -87,7 +87,7 @@ describe('what does not fit is refused, naming the tensor and what was expected'
     ['no inputs', 'echo-FP32', '{}', /no "inputs"/],
     ['inputs that are no list', 'echo-FP32', '{"inputs":{}}', /"inputs" is an object: expected a list/],
     ['an input that is no object', 'echo-FP32', '{"inputs":[1]}', /inputs\[0\] is the number 1: expected a tensor/],
-    ['no tensor', 'echo-FP32', '{"inputs":[]}', /at least one row|"x" is missing/],
+    ['no tensor', 'echo-FP32', '{"inputs":[]}', /"x" is missing: expected FP32 of shape \[rows, 2\], at least one row/],
     ['no name', 'echo-FP32', '{"inputs":[{"shape":[1,2],"datatype":"FP32","data":[1,2]}]}', /inputs\[0\] has no "name"/],
     ['no datatype', 'echo-FP32', '{"inputs":[{"name":"x","shape":[1,2],"data":[1,2]}]}', /tensor "x" has no "datatype"/],
     ['no shape', 'echo-FP32', '{"inputs":[{"name":"x","datatype":"FP32","data":[1,2]}]}', /tensor "x" has no "shape"/],
@@ -148,7 +148,7 @@ describe('what does not fit is refused, naming the tensor and what was expected'
       '{"inputs":[{"name":"a","shape":[1,2],"datatype":"FP32","data":[1,2]},{"name":"n","shape":[2],"datatype":"INT64","data":[1,2]}]}',
       /"n" is INT64 of shape \[2\]: expected INT64 of shape \[1\]/,
     ],
-    ['no row', 'echo-FP32', one('FP32', '[0,2]', '[]'), /at least one row/],
+    ['no row', 'echo-FP32', one('FP32', '[0,2]', '[]'), /"x" is FP32 of shape \[0, 2\]: .*at least one row/],
     [
       'an id that is no string',
       'echo-FP32',

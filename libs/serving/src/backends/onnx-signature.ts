@@ -18,6 +18,8 @@ const elementTypes: readonly (readonly [number, string, Datatype])[] = [
   [12, 'uint32', 'UINT32'],
   [13, 'uint64', 'UINT64'],
 ]
+/** Its number in onnx.proto. */
+const bfloat16 = 16
 const datatypes = new Map(elementTypes.map(([number, , datatype]) => [number, datatype]))
 
 /** ONNX Runtime's name of a datatype. */
@@ -94,7 +96,12 @@ function readValue(value: Binding.ValueMetadata, what: string): Value {
       `${what} is no tensor but a sequence or map (ZipMap makes those): export the model without it, as with zipmap=False`,
     )
   const datatype = datatypes.get(value.type)
-  if (datatype === undefined)
-    throw new MeshError('FAILED_PRECONDITION', `${what} has element type ${value.type} of onnx.proto, which the protocol cannot carry`)
+  if (datatype === undefined) {
+    const why =
+      value.type === bfloat16
+        ? 'is BF16, which the runtime has no way for from Node.js: cast it to FP32 or FP16 within the model'
+        : `has element type ${value.type} of onnx.proto, which the protocol cannot carry`
+    throw new MeshError('FAILED_PRECONDITION', `${what} ${why}`)
+  }
   return { name: value.name, datatype, shape: value.shape.map((size) => (size < 0 ? -1 : size)) }
 }

@@ -11,16 +11,23 @@ export function checkInputs(
   inputs: Tensors,
   rowCount: number,
 ): void {
-  if (wholeShapes === undefined && !(rowCount > 0))
-    throw new MeshError('INVALID_ARGUMENT', `model "${model}": a request needs at least one row`)
+  const rowless = wholeShapes === undefined && !(rowCount > 0)
   for (const [name, { datatype, rowShape }] of expectedInputs) {
     const input = inputs.get(name)
     const expected = wholeShapes?.get(name) ?? [rowCount, ...rowShape]
-    if (input !== undefined && input.datatype === datatype && fits(input.shape, expected)) continue
+    if (!rowless && input !== undefined && input.datatype === datatype && fits(input.shape, expected)) continue
     const given = input === undefined ? 'missing' : `${input.datatype} of shape [${input.shape.join(', ')}]`
-    const message = `model "${model}": input "${name}" is ${given}: expected ${datatype} of shape [${expected.join(', ')}]`
+    const shape = rowless
+      ? `[${['rows', ...rowShape.map(sizeText)].join(', ')}], at least one row`
+      : `[${expected.map(sizeText).join(', ')}]`
+    const message = `model "${model}": input "${name}" is ${given}: expected ${datatype} of shape ${shape}`
     throw new MeshError('INVALID_ARGUMENT', message, { field: name })
   }
+  if (rowless) throw new MeshError('INVALID_ARGUMENT', `model "${model}": a request needs at least one row`)
+}
+
+function sizeText(size: number): string {
+  return size === -1 ? '1 or more' : String(size)
 }
 
 /** A dimension of any size (-1) has at least one element. */

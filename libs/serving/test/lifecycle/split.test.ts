@@ -66,6 +66,15 @@ describe('a split', () => {
     [
       {
         split: [
+          { to: '1', weight: 1e308 },
+          { to: '2', weight: 1e308 },
+        ],
+      },
+      'split[0].weight',
+    ],
+    [
+      {
+        split: [
           { to: '1', weight: 1 },
           { to: '1', weight: 2 },
         ],

@@ -173,6 +173,17 @@ function long(datatype: Datatype, least: bigint, most: bigint): Put {
   }
 }
 
+/** A number whose nearest is not infinite. */
+function half(datatype: Datatype, bitsOf: (value: number) => number, infinity: number): Put {
+  return (data, index, cursor) => {
+    const start = cursor.offset
+    const value = cursor.double()
+    const bits = bitsOf(value)
+    if ((bits & 0x7fff) === infinity && Number.isFinite(value)) throw cursor.unexpected(`a number in the range of ${datatype}`, start)
+    data[index] = bits
+  }
+}
+
 function readWhole(cursor: JsonCursor, datatype: Datatype): Whole {
   const value = cursor.atNumber() ? cursor.whole() : undefined
   if (value === undefined) throw cursor.unexpected(`a whole number (${datatype})`)
@@ -193,12 +204,8 @@ const putters: Readonly<Record<FixedDatatype, Put>> = {
   INT16: integer('INT16', -(2 ** 15), 2 ** 15 - 1),
   INT32: integer('INT32', -(2 ** 31), 2 ** 31 - 1),
   INT64: long('INT64', -(2n ** 63n), 2n ** 63n - 1n),
-  FP16: (data, index, cursor) => {
-    data[index] = fp16Bits(cursor.double())
-  },
-  BF16: (data, index, cursor) => {
-    data[index] = bf16Bits(cursor.double())
-  },
+  FP16: half('FP16', fp16Bits, 0x7c00),
+  BF16: half('BF16', bf16Bits, 0x7f80),
   FP32: (data, index, cursor) => {
     data[index] = cursor.double()
   },

@@ -215,8 +215,11 @@ export class JsonTokens {
     for (let at = start; at < bytes.length; at++) {
       const byte = bytes[at]!
       if (byte === quote) {
+        text += bytes.toString('utf8', start, at)
+        // Such a text has no UTF-8: another would be given to the model.
+        if (!text.isWellFormed()) throw this.invalid('half of a surrogate pair in a string', this.at)
         this.at = at + 1
-        return text + bytes.toString('utf8', start, at)
+        return text
       }
       if (byte < 0x20) throw this.invalid('a control character in a string', at)
       if (byte !== backslash) continue
