@@ -1,3 +1,17 @@
+import { MeshError } from '@spillway/core'
+
+/** What was full. */
+export type NoRoom = 'calls' | 'bytes'
+
+/** What a call is refused with: too many are in flight, or too much of their requests. */
+export function noRoom(full: NoRoom): MeshError {
+  const message =
+    full === 'calls'
+      ? 'there is no room for another call: try again later'
+      : 'there is no room for a request of this size: try again later, or send less'
+  return new MeshError('RESOURCE_EXHAUSTED', message)
+}
+
 /** The room that a call has on a server. */
 export interface Place {
   /**

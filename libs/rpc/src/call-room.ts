@@ -1,9 +1,6 @@
-import type { Admission, Place } from './admission.ts'
+import type { Admission, NoRoom, Place } from './admission.ts'
 import { AdmissionLimit } from './admission-limit.ts'
 import { Allowance } from './allowance.ts'
-
-/** What was full. */
-export type NoRoom = 'calls' | 'bytes'
 
 export interface CallRoomOptions {
   /** Calls in flight at most; for those with a deadline fewer while such calls are answered too late. */

@@ -1,4 +1,4 @@
-import { httpStatus, MeshError } from '@spillway/core'
+import { httpStatus, type MeshError } from '@spillway/core'
 import { HttpError, requestError } from '@spillway/telemetry'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
@@ -15,13 +15,6 @@ export function errorBody(error: MeshError): ErrorBody {
 
 export function errorStatus(error: MeshError): number {
   return error instanceof HttpError ? error.status : httpStatus(error.code)
-}
-
-/** What a call is refused with: too many are in flight, or too much of their requests. */
-export function noRoom(full: 'calls' | 'bytes'): MeshError {
-  return full === 'calls'
-    ? new MeshError('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
-    : new MeshError('RESOURCE_EXHAUSTED', 'there is no room for a request of this size: try again later, or send less')
 }
 
 /** Answers `{"error": {code, message, field?}}`, with `Retry-After` where another attempt may succeed; what nobody foresaw is logged, and its text kept from the caller. */

@@ -1,12 +1,13 @@
+import { noRoom, type NoRoom } from '@spillway/rpc'
 import type { HttpFront } from '@spillway/telemetry'
 import type { Calls } from './calls.ts'
-import { errorBody, noRoom } from './http-errors.ts'
+import { errorBody } from './http-errors.ts'
 
 const callPath = /^\/v1\/(?:pipelines\/[^/?]+:predict|topics\/[^/?]+\/events)(?:\?|$)/
 const answers = { calls: answer('calls'), bytes: answer('bytes') }
 
 /** Made once: this is what a refusal costs. */
-function answer(full: 'calls' | 'bytes'): { readonly body: string; readonly headers: string[]; readonly closingHeaders: string[] } {
+function answer(full: NoRoom): { readonly body: string; readonly headers: string[]; readonly closingHeaders: string[] } {
   const body = JSON.stringify({ error: errorBody(noRoom(full)) })
   const length = String(Buffer.byteLength(body))
   const headers = ['content-type', 'application/json; charset=utf-8', 'retry-after', '1', 'content-length', length]

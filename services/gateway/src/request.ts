@@ -1,9 +1,10 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { MeshError } from '@spillway/core'
+import { noRoom } from '@spillway/rpc'
 import { currentTraceParent, HttpError, type Telemetry, withRemoteParent } from '@spillway/telemetry'
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import type { Calls } from './calls.ts'
-import { errorStatus, noRoom } from './http-errors.ts'
+import { errorStatus } from './http-errors.ts'
 
 /** The media type without parameters, in lower case; '' where the request names none. @throws HttpError 415 for a compressed body. */
 export function mediaType(request: FastifyRequest): string {

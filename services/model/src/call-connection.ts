@@ -1,10 +1,10 @@
 import { isAscii } from 'node:buffer'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
-import type { Place } from '@spillway/rpc'
+import { noRoom, type Place } from '@spillway/rpc'
 import type { ConnectionFront, HeldConnection } from '@spillway/telemetry'
 import type { CallFrontOptions } from './call-front.ts'
-import { noRoom, placeFor } from './call-place.ts'
+import { placeFor } from './call-place.ts'
 import { CallerSignals } from './caller-signal.ts'
 import { errorAnswer } from './http-errors.ts'
 import { type Answer, answerCall, mostTextBytes } from './model-call.ts'
@@ -115,8 +115,9 @@ class CallConnection {
     }
     this.#state = 'busy'
     this.#held.began()
-    this.#place = placeFor(room, body.length)
-    if (this.#place === undefined) return refused(noRoom())
+    const place = placeFor(room, body.length)
+    if (typeof place === 'string') return refused(noRoom(place))
+    this.#place = place
     answerCall(answerer, { headers, body, signal: signals.of(this.#socket) }).then((answer) => this.#write(200, answer), refused)
   }
 

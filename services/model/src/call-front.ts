@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
-import type { Admission } from '@spillway/rpc'
+import { type Admission, noRoom, type NoRoom } from '@spillway/rpc'
 import type { HttpFront, Telemetry } from '@spillway/telemetry'
-import { expectedBytes, noRoom, placeFor } from './call-place.ts'
+import { expectedBytes, placeFor } from './call-place.ts'
 import { CallerSignals } from './caller-signal.ts'
 import { type ErrorAnswer, errorAnswer } from './http-errors.ts'
 import { answerCall, type ModelCalls, writeAnswer } from './model-call.ts'
@@ -22,19 +22,23 @@ export interface CallFrontOptions {
  */
 export function callFront({ calls, room, logger, maxBodyBytes }: CallFrontOptions): HttpFront {
   const signals = new CallerSignals()
-  const protocols = calls.map((protocol) => ({ protocol, full: errorAnswer(noRoom(), {}, { logger, statuses: protocol.statuses }) }))
+  // Made once: this is what a refusal costs.
+  const protocols = calls.map((protocol) => {
+    const refusal = (full: NoRoom): ErrorAnswer => errorAnswer(noRoom(full), {}, { logger, statuses: protocol.statuses })
+    return { protocol, refusals: { calls: refusal('calls'), bytes: refusal('bytes') } }
+  })
   return (request, response, asks) => {
     const { method, url, headers } = request
     if (method !== 'POST' || !plainPath.test(url!)) return false
-    for (const { protocol, full } of protocols) {
+    for (const { protocol, refusals } of protocols) {
       const answerer = protocol.find(url!)
       if (answerer === undefined) continue
       const length = plainLength(headers)
       const isPlain = length > 0 && length <= maxBodyBytes
       if (!isPlain && !asks) return false
       const place = placeFor(room, isPlain ? length : expectedBytes(headers, maxBodyBytes))
-      if (place === undefined) {
-        refuse(response, full, asks)
+      if (typeof place === 'string') {
+        refuse(response, refusals[place], asks)
         return true
       }
       if (asks) {

@@ -1,6 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { MeshError } from '@spillway/core'
-import type { Admission, Place } from '@spillway/rpc'
+import { type Admission, noRoom, type NoRoom, type Place } from '@spillway/rpc'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 
 /** Takes a call in before its body is read. @throws MeshError RESOURCE_EXHAUSTED */
@@ -11,13 +10,14 @@ const compression = 8
 /** Of the largest body: what is expected of one that does not say how long it will be. */
 const unsaidPart = 16
 
-/** A place with room for so many bytes; undefined where there is none. */
-export function placeFor(room: Admission, bytes: number): Place | undefined {
+/** A place with room for so many bytes, or what was full. */
+export function placeFor(room: Admission, bytes: number): Place | NoRoom {
   // HTTP has no deadlines.
   const place = room.admit(true)
-  if (place === undefined || place.reserve(bytes)) return place
+  if (place === undefined) return 'calls'
+  if (place.reserve(bytes)) return place
   place.release()
-  return undefined
+  return 'bytes'
 }
 
 /** Of a body that the app reads, as far as the headers tell: a guess, since to count each as the largest would leave room for a handful. */
@@ -27,16 +27,11 @@ export function expectedBytes(headers: IncomingHttpHeaders, maxBodyBytes: number
   return Math.min(maxBodyBytes, headers['content-encoding'] === undefined ? length : length * compression)
 }
 
-/** What a call is refused with. */
-export function noRoom(): MeshError {
-  return new MeshError('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
-}
-
 /** Of calls that come in a form for the app alone: escapes or a query in the path, chunks, compressed bodies. */
 export function placeInApp(room: Admission, maxBodyBytes: number): PlaceInApp {
   return ({ headers }, { raw }) => {
     const place = placeFor(room, expectedBytes(headers, maxBodyBytes))
-    if (place === undefined) throw noRoom()
+    if (typeof place === 'string') throw noRoom(place)
     raw.once('close', () => place.release())
   }
 }

@@ -174,8 +174,18 @@ it('refuses a request whose bytes do not fit beside those in flight', async () =
     signal: caller.signal,
   }).catch(() => undefined)
   await expect.poll(inFlight).toBe(1)
-  expect((await post('/v2/models/held/infer', large)).status).toBe(503)
-  expect(await metric('spillway_model_refused_calls_total{reason="bytes"}')).toBe(1)
+  const noRoom = { error: 'there is no room for a request of this size: try again later, or send less' }
+  // In a form that is read on the socket, by Node.js, and by the app.
+  const forms: readonly [string, Record<string, string>][] = [
+    ['/v2/models/held/infer', {}],
+    ['/v2/models/held/infer', { connection: 'close' }],
+    ['/v2/models/held/infer?verbose=1', {}],
+  ]
+  for (const [path, headers] of forms) {
+    const { status, body } = await post(path, large, headers)
+    expect([status, JSON.parse(body.toString())]).toEqual([503, noRoom])
+  }
+  expect(await metric('spillway_model_refused_calls_total{reason="bytes"}')).toBe(3)
   caller.abort()
   await first
   await expect.poll(inFlight).toBe(0)
