@@ -190,6 +190,14 @@ describe.each(['worker', 'main'])('a module in the %s thread', (thread) => {
     await expect(backend.run(x, signal)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'x' })
   })
 
+  test.each(['undefined', 'null', '"a text"'])('may throw anything: %s', async (thrown) => {
+    const backend = await module(one(`throw ${thrown}`))
+    await expect(backend.run(x, signal)).rejects.toMatchObject({
+      code: 'INTERNAL',
+      message: expect.stringMatching(new RegExp(`^model "[^"]+" .*model\\.ts\\): ${thrown.replaceAll('"', '')}$`)) as string,
+    })
+  })
+
   test('is told when it answers what it did not promise', async () => {
     const backend = await module(one(`return new Map([['y', given.get('x').shape[0] === 2 ? { ...given.get('x'), shape: [1, 1] } : 0]])`))
     await expect(backend.run(x, signal)).rejects.toMatchObject({

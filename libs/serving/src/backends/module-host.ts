@@ -55,7 +55,7 @@ export class ModuleHost {
   }
 
   #failed(error: unknown): MeshError {
-    const { code, field } = error as { code?: unknown; field?: unknown }
+    const { code, field } = (error ?? {}) as { code?: unknown; field?: unknown }
     return new MeshError(isCode(code) ? code : 'INTERNAL', `${this.#who}: ${textOf(error)}`, {
       cause: error,
       ...(typeof field === 'string' ? { field } : {}),

@@ -26,6 +26,7 @@ export function readModelConfig(reader: MessageReader, model: string): ModelConf
   const threadsPerRun = readThreads(reader, parameters)
   const { instanceCount, executionProviders } = readInstances(reader)
   const scheduling = reader.oneOf(['dynamic_batching', 'sequence_batching', 'ensemble_scheduling'])
+  if (scheduling === 'sequence_batching') throw reader.error(scheduling, 'is not supported: requests of a sequence share no state here')
   const batching = readBatching(reader, maxBatchSize)
   const ensemble = readEnsemble(reader)
   if ((backend === 'ensemble') !== (scheduling === 'ensemble_scheduling'))
@@ -103,7 +104,6 @@ function checkFile(reader: MessageReader, file: string): string {
 }
 
 function readTheRest(reader: MessageReader): void {
-  reader.refused('requests of a sequence share no state here', 'sequence_batching')
   reader.refused('inputs are not made from the shapes of a batch', 'batch_input', 'batch_output')
   reader.refused('ONNX Runtime brings its own operators only', 'model_operations')
   reader.refused('versions are checked by golden requests instead', 'model_repository_agents')

@@ -201,6 +201,7 @@ describe('config.pbtxt is refused, with line, field and what is known', () => {
       'sequence_batching',
       /is not supported: requests of a sequence share no state/,
     ],
+    ['sequence_batching {}', 'sequence_batching', /is not supported: requests of a sequence share no state/],
     ['dynamic_batching {} sequence_batching {}', 'sequence_batching', /there is dynamic_batching already/],
     ['model_transaction_policy { decoupled: true }', 'model_transaction_policy.decoupled', /exactly one answer/],
     ['default_model_filename: "../x.onnx"', 'default_model_filename', /no name of a file/],
