@@ -104,7 +104,11 @@ export function addModelFlags(command: Command): void {
     .option('--server-name <name>', 'what the metadata calls the server (default: spillway)')
     .option('--memory-budget <bytes>', 'what all models may hold, as in 512MiB or 4GB (default: no limit)', parseBytes)
     .option('--idle-unload <duration>', 'unload a model that is not called for so long, as in 10m (default: never)', parseDurationMs)
-    .option('--instances <count>', 'instances of a model whose config does not say it (default: one for every two cores)', parseCount)
+    .option(
+      '--instances <count>',
+      'instances of a model whose config does not say it (default: of an ONNX model one for every two cores, and two of two)',
+      parseCount,
+    )
     .option('--threads-per-run <count>', 'threads within one run (default: 1)', parseCount)
     .option('--max-batch-size <rows>', 'most rows of a run of a model whose config does not say it (default: 1024)', parseCount)
     .option('--max-queue-size <rows>', 'most rows that wait for a model (default: 16384)', parseCount)

@@ -1,6 +1,16 @@
+import { availableParallelism } from 'node:os'
 import type { Component } from '@spillway/core'
 import { ModelManager, type ModelManagerOptions, type Models } from '@spillway/serving'
 import { ModelServer, type ModelServerOptions } from './model-server.ts'
+
+/**
+ * Worker threads of an ONNX model: one for every two cores, since what serves and calls models takes the others; of two cores both, since serving takes a fifth of what
+ * runs take.
+ */
+function onnxWorkers(): number {
+  const cores = availableParallelism()
+  return Math.max(cores >> 1, Math.min(cores, 2))
+}
 
 export interface ModelServiceOptions extends ModelManagerOptions, Omit<ModelServerOptions, 'models'> {
   /** Cancels the start. */
@@ -20,7 +30,7 @@ export interface ModelService extends Component {
  */
 export async function startModelService(options: ModelServiceOptions): Promise<ModelService> {
   const { telemetry, signal } = options
-  const manager = new ModelManager(options)
+  const manager = new ModelManager({ onnxWorkers: onnxWorkers(), ...options })
   const server = new ModelServer({ ...options, models: manager })
   // Calls first, since they need the models.
   const drain = async (): Promise<void> => {

@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
@@ -61,7 +60,7 @@ function unknownBackend(model: string, backend: never): MeshError {
 function onnxBackend({ config, folder, logger }: BackendLoad): Backend {
   return new OnnxBackend({
     path: join(folder, config.file ?? 'model.onnx'),
-    workers: config.instanceCount ?? Math.max(1, availableParallelism() >> 1),
+    workers: config.instanceCount ?? 1,
     threadsPerRun: config.threadsPerRun ?? 1,
     providers: config.executionProviders ?? ['cpu'],
     ...(config.maxBatchSize === undefined ? {} : { maxBatchSize: config.maxBatchSize }),

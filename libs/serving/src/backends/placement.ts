@@ -23,8 +23,11 @@ const longestInlineUs = 250
  */
 const hopWeight = 4
 
-/** A run of so many hops hides what the hop costs. */
-const hopsOfLongRun = 60
+/**
+ * A run of so many µs hides what handing it over and answering it takes. Of a fixed time, not of so many hops: how long a hop takes at load differs by half from one
+ * start to the next, and runs of twice the rows may leave a second worker nothing to do.
+ */
+const longRunUs = 1_500
 
 /** What rows that are enough would save in a run of twice as many, as a part of what they take: less than this. */
 const leastGain = 0.1
@@ -42,8 +45,8 @@ export function runsInline(runUs: number, hopUs: number): boolean {
 }
 
 /** Whether a run that takes so long has rows enough. @param largerUs what as many rows take in a run of twice as many */
-export function hasEnoughRows(runUs: number, largerUs: number, hopUs: number): boolean {
-  return runUs >= hopsOfLongRun * hopUs && largerUs > runUs * (1 - leastGain)
+export function hasEnoughRows(runUs: number, largerUs: number): boolean {
+  return runUs >= longRunUs && largerUs > runUs * (1 - leastGain)
 }
 
 /**
@@ -69,7 +72,7 @@ export async function measurePlacement(
     const next = await timed(madeUpInputs(signature, more), call)
     // The first ones are slower than those that follow: neither thread's code is compiled yet.
     hopUs = Math.min(hopUs, next.hopUs)
-    if (!isInline && hasEnoughRows(last.runUs, (next.runUs * rows) / more, hopUs))
+    if (!isInline && hasEnoughRows(last.runUs, (next.runUs * rows) / more))
       return { inlineRows, enoughRows: rows, runUs: first.runUs, hopUs }
     rows = more
     last = next

@@ -74,7 +74,7 @@ export interface ModelConfig {
   readonly inputs?: readonly TensorConfig[]
   readonly outputs?: readonly TensorConfig[]
   readonly versionPolicy: VersionPolicy
-  /** Instances of the model, each with a thread of its own; absent: one for every two cores. */
+  /** Instances of the model, each with a thread of its own; absent: as the manager says. */
   readonly instanceCount?: number
   /** Threads within one run; default 1. */
   readonly threadsPerRun?: number

@@ -7,11 +7,13 @@ import type { ModelConfig, TensorConfig } from '../config/model-config.ts'
 /** What the service's flags say of every model that does not say otherwise. */
 export interface ModelDefaults {
   readonly instanceCount?: number
+  /** Of ONNX models, where that is absent. */
+  readonly onnxInstanceCount: number
   readonly threadsPerRun?: number
 }
 
 /** The config that a version is loaded with: the model's own, or what holds without one. */
-export function loadConfig(name: string, config: ModelConfig | undefined, { instanceCount, threadsPerRun }: ModelDefaults): ModelConfig {
+export function loadConfig(name: string, config: ModelConfig | undefined, defaults: ModelDefaults): ModelConfig {
   const own: ModelConfig = config ?? {
     name,
     backend: 'onnxruntime',
@@ -20,6 +22,7 @@ export function loadConfig(name: string, config: ModelConfig | undefined, { inst
     warmup: [],
     parameters: new Map(),
   }
+  const { instanceCount = own.backend === 'onnxruntime' ? defaults.onnxInstanceCount : undefined, threadsPerRun } = defaults
   return {
     ...(instanceCount === undefined ? {} : { instanceCount }),
     ...(threadsPerRun === undefined ? {} : { threadsPerRun }),

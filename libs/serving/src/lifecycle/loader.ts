@@ -1,5 +1,4 @@
 import { stat } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
@@ -167,8 +166,8 @@ export class Loader {
 }
 
 /** Before the backend says whether it runs inline. */
-function expectedSessions({ backend, instanceCount }: ModelConfig): number {
-  return backend === 'onnxruntime' ? (instanceCount ?? Math.max(1, availableParallelism() >> 1)) : 0
+function expectedSessions({ backend, instanceCount = 1 }: ModelConfig): number {
+  return backend === 'onnxruntime' ? instanceCount : 0
 }
 
 /** Copies of the model in memory. */

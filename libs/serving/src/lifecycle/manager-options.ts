@@ -46,8 +46,10 @@ export interface ModelManagerOptions {
   /** Where promotions, labels and traffic outlast the process; nowhere where absent. */
   readonly keptTraffic?: TrafficStore
   readonly telemetry: Telemetry
-  /** Worker threads of each model that is not run inline; default: one for every two cores. */
+  /** Worker threads of each model that is not run inline; default: `onnxWorkers` of an ONNX model, one of a module. */
   readonly workers?: number
+  /** Of each ONNX model, where `workers` is absent; default: one for every two cores. */
+  readonly onnxWorkers?: number
   /** Threads within one run; default 1: rows of other callers use the other cores better. */
   readonly threadsPerRun?: number
   readonly batching?: BatcherOptions

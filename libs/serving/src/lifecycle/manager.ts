@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { type Clock, type Component, MeshError, systemClock } from '@spillway/core'
 import { ModelMetrics } from '../batching/model-metrics.ts'
 import { EnsembleBackend } from '../backends/ensemble/ensemble-backend.ts'
@@ -77,10 +78,19 @@ export class ModelManager implements Component, Models {
   }
 
   #loader(): Loader {
-    const { workers, threadsPerRun, batching = {}, expects = new Map(), residentBytes = processBytes, telemetry } = this.#options
+    const {
+      workers,
+      onnxWorkers = Math.max(1, availableParallelism() >> 1),
+      threadsPerRun,
+      batching = {},
+      expects = new Map(),
+      residentBytes = processBytes,
+      telemetry,
+    } = this.#options
     return new Loader({
       defaults: {
         ...(workers === undefined ? {} : { instanceCount: workers }),
+        onnxInstanceCount: onnxWorkers,
         ...(threadsPerRun === undefined ? {} : { threadsPerRun }),
       },
       batching,
