@@ -6,6 +6,8 @@ import { type Contender, type ServingBenchOptions, startPeers, stopAll, withServ
 const rows = 64
 const callerCount = 16
 const bareRows = 1024
+/** V8 compiles what a call takes, and compiles it anew, over some 15,000 calls: until then they take up to half of the CPU again. */
+const warmUpSeconds = 8
 const width = smallModel.widths[0]!
 
 /** 64 rows a call by gRPC: rows a second against MLServer, and the serving process's CPU a row against ONNX Runtime's alone. */
@@ -17,7 +19,7 @@ export function benchServingRows({ rounds, seconds }: ServingBenchOptions): Prom
       const bareTask = { file: repository.file, width, seconds }
       const { scores } = await bareRuns({ ...bareTask, rows, seconds: 0.1 })
       for (const contender of [serving!, ...peers]) {
-        const { answer } = await callers.allAnswered(contender, call, { kind: 'closed', callers: callerCount, seconds: 1.5 })
+        const { answer } = await callers.allAnswered(contender, call, { kind: 'closed', callers: callerCount, seconds: warmUpSeconds })
         checkScores(contender.name, 'grpc', answer, scores)
       }
       const ownUs: number[] = []
@@ -47,7 +49,7 @@ export function benchServingRows({ rounds, seconds }: ServingBenchOptions): Prom
       writeResult({
         benchmark: 'serving-rows',
         unit: 'rows/s',
-        setup: `${rows} rows a call by gRPC, MLP ${smallModel.widths.join('-')}, ${callerCount} callers that wait for their answers, ${seconds} s a round; servers and callers in processes of their own. CPU: of all threads of the serving process, and of a process that runs the model in a loop with ${bareRows} rows and one thread.`,
+        setup: `${rows} rows a call by gRPC, MLP ${smallModel.widths.join('-')}, ${callerCount} callers that wait for their answers, ${seconds} s a round after ${warmUpSeconds} s that do not count; servers and callers in processes of their own. CPU: of all threads of the serving process, and of a process that runs the model in a loop with ${bareRows} rows and one thread.`,
         figures: [
           ...measured,
           { ...figures('Spillway, CPU a row', ownUs), unit: 'µs' },
