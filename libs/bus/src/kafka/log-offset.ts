@@ -1,3 +1,4 @@
+import { MeshError } from '@spillway/core'
 import type { Cluster } from './kafkajs-cluster.ts'
 import { partitionCount } from './produce.ts'
 
@@ -12,5 +13,8 @@ export async function logOffset(
   await cluster.refreshMetadataIfNecessary()
   await partitionCount(cluster, topic)
   const [found] = await cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], fromBeginning: at === 'earliest' }])
-  return BigInt(found!.partitions[0]!.offset)
+  // kafkajs leaves out what its metadata does not know: a partition that was just made, say.
+  const offset = found?.partitions[0]?.offset
+  if (offset === undefined) throw new MeshError('UNAVAILABLE', `the brokers do not tell of partition ${partition} of "${topic}" yet`)
+  return BigInt(offset)
 }
