@@ -7,6 +7,7 @@ const broker = [
   'libs/bus/test/kafka-codecs.test.ts',
   'libs/bus/test/kafka-faults.test.ts',
   'libs/bus/test/kafka-positions.test.ts',
+  'libs/bus/test/kafka-together.test.ts',
   'libs/bus/test/nats.test.ts',
   'libs/bus/test/nats-faults.test.ts',
   'libs/features/test/redis-lookups.test.ts',

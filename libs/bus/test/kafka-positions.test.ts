@@ -11,6 +11,7 @@ import { coordinatorTypes, type OpenCluster, openCluster } from '../src/kafka/ka
 import { repairKafkajs } from '../src/kafka/kafkajs-repairs.ts'
 import type { Position } from '../src/kafka/position.ts'
 import { positionsTopic } from '../src/kafka/position-record.ts'
+import { TopicIds } from '../src/kafka/topic-id.ts'
 import { TransactionalWriter } from '../src/kafka/transaction.ts'
 import type { Attempt, Handler, ProcessOptions, Processor, ProcessorEvent } from '../src/port.ts'
 import { copyTo, fill, readAll, until, valuesOf } from './conformance/fixture.ts'
@@ -80,10 +81,8 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     const signal = AbortSignal.timeout(20_000)
     const { cluster } = open
     const transactions = new GroupCommit({ cluster, group, batchBytes: () => 1_000_000, signal })
-    return Array.from(
-      { length: partitions },
-      (_, partition) => new TransactionalWriter({ group, topic: input, partition, transactions, reading: cluster, isMoving, signal }),
-    )
+    const shared = { group, topic: input, transactions, reading: cluster, topicIds: new TopicIds(), isMoving, signal }
+    return Array.from({ length: partitions }, (_, partition) => new TransactionalWriter({ ...shared, partition }))
   }
   const writer = (): TransactionalWriter => writers(1)[0]!
   const to = (offset: bigint): Position => ({ offset, stamp: undefined, note: undefined })

@@ -24,6 +24,7 @@ export interface FetchSource {
 }
 
 export interface FetcherOptions {
+  /** How long the broker waits for a first record where every partition is asked for. */
   readonly maxWaitMs: number
   readonly maxBytesPerPartition: number
   readonly maxBytes: number
@@ -34,6 +35,8 @@ export interface FetcherOptions {
 }
 
 const maxBackoffMs = 1000
+/** The same where some are not: one that wants more meanwhile is not in the request, and waits for its end. */
+const partialWaitMs = 20
 /** A loop without work looks again after this long at the latest. */
 const maxIdleMs = 60_000
 
@@ -114,7 +117,7 @@ export class Fetcher {
         continue
       }
       try {
-        await this.#fetch(node, wanted)
+        await this.#fetch(node, wanted, wanted.length < led.length)
         failures = 0
         if (this.#failed.size === 0) this.#options.onSuccess()
       } catch (error) {
@@ -151,9 +154,10 @@ export class Fetcher {
     if (!this.#stop.signal.aborted) this.#ensureLoops()
   }
 
-  async #fetch(node: string, wanted: readonly Want[]): Promise<void> {
+  async #fetch(node: string, wanted: readonly Want[], isPartial: boolean): Promise<void> {
     const broker = await this.#cluster.findBroker({ nodeId: node })
-    const { maxWaitMs, maxBytes, maxBytesPerPartition } = this.#options
+    const { maxBytes, maxBytesPerPartition } = this.#options
+    const maxWaitMs = isPartial ? partialWaitMs : this.#options.maxWaitMs
     const partitions = wanted.map(({ source: { topic, partition }, from }) => ({ topic, partition, from }))
     const answer = await sendFetch(broker, { maxWaitMs, maxBytes, maxBytesPerPartition, partitions })
     let failed = false

@@ -3,6 +3,7 @@ import { MeshError } from '@spillway/core'
 import { comeAgain } from './come-again.ts'
 import { type Broker, type Cluster, coordinatorTypes } from './kafkajs-cluster.ts'
 import { merged, produce, type ProduceBatch, type ProducerIdentity, rounds, Sequences } from './produce.ts'
+import { SharedRequests } from './shared-requests.ts'
 
 /** What one input partition commits: part of a transaction. */
 export interface Share {
@@ -32,11 +33,6 @@ export interface Session {
   readonly producers: Producer[]
   /** Why it is over. */
   failure: { readonly error: unknown } | undefined
-}
-
-interface Fence {
-  readonly now: Promise<void>
-  next: Promise<void> | undefined
 }
 
 export interface GroupCommitOptions {
@@ -70,7 +66,7 @@ export class GroupCommit {
   #session: Promise<Session> | undefined
   readonly #waiting: Waiting[] = []
   #isRunning = false
-  readonly #fences = new Map<string, Fence>()
+  readonly #fences = new SharedRequests<string, readonly Producer[]>()
 
   constructor(options: GroupCommitOptions) {
     this.#options = options
@@ -110,25 +106,9 @@ export class GroupCommit {
     }, this.#options.signal)
   }
 
-  /**
-   * Ends another process's session: resolves when nothing that it has begun can still commit. It may begin a new one, in which it looks its positions up again.
-   * Asked for while it is under way, it is done once more, for all who ask meanwhile.
-   */
-  fence(owner: string): Promise<void> {
-    const under = this.#fences.get(owner)
-    if (under === undefined) return this.#beginFence(owner)
-    return (under.next ??= under.now.catch(() => {}).then(() => this.#beginFence(owner)))
-  }
-
-  #beginFence(owner: string): Promise<void> {
-    const end = async (): Promise<void> => {
-      await this.#initialise(owner)
-    }
-    const fence: Fence = { now: end(), next: undefined }
-    this.#fences.set(owner, fence)
-    return fence.now.finally(() => {
-      if (fence.next === undefined) this.#fences.delete(owner)
-    })
+  /** Ends another process's session: resolves when nothing that it has begun can still commit. It may begin a new one, in which it looks its positions up again. */
+  async fence(owner: string): Promise<void> {
+    await this.#fences.ask(owner, () => this.#initialise(owner))
   }
 
   /** Resolves when the share is committed. Rejects where it may not be, or where the session is over: then it is, for all. */

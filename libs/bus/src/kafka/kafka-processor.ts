@@ -14,6 +14,7 @@ import { partitionCount } from './produce.ts'
 import { equalPartitions } from '../equal-partitions.ts'
 import { Reachability } from '../reachability.ts'
 import { Slots } from '../slots.ts'
+import { TopicIds } from './topic-id.ts'
 import type { TopicLimits } from './topic-limits.ts'
 
 export interface KafkaProcessorOptions {
@@ -38,6 +39,7 @@ export class KafkaProcessor implements Processor {
   readonly #writing: OpenCluster
   /** A connection serves one request after the other: positions of several partitions are looked up side by side. */
   readonly #finding: readonly OpenCluster[]
+  readonly #topicIds = new TopicIds()
   readonly #transactions: GroupCommit
   readonly #workers = new Map<string, PartitionWorker>()
   /** Of workers whose partition has gone: another on the same one begins when they have left it. */
@@ -76,8 +78,8 @@ export class KafkaProcessor implements Processor {
     this.#groupOffsets = new GroupOffsets(this.#finding[0]!.cluster, options.process.group, options.process.stamp)
     this.#slots = new Slots(concurrency)
     this.#fetcher = new Fetcher(this.#reading.cluster, {
-      // A partition that wants more while a request waits is not in it, so the wait is short.
-      maxWaitMs: 20,
+      // What a partition that has just been taken over may wait for, and a drain. Requests that bring nothing cost the broker, and us, most of what an idle mesh takes.
+      maxWaitMs: 100,
       maxBytesPerPartition: Math.min(1 << 20, Math.max(1 << 16, maxSliceBytes)),
       maxBytes: 4 << 20,
       onFailure: (error) => this.#broker.away(error),
@@ -159,10 +161,11 @@ export class KafkaProcessor implements Processor {
     this.#stop.abort()
     await this.#membershipLoop?.stop()
     this.#joined.resolve()
-    await this.#fetcher.stop()
+    const fetched = this.#fetcher.stop()
     await this.#tellGroup()
     // A member that cannot say goodbye is missed at the end of its session.
     await this.#member?.leave().catch((error: unknown) => this.#broker.away(error))
+    await fetched
     await Promise.all([this.#reading, this.#membership, this.#writing, ...this.#finding].map(async (open) => open.close()))
     this.#options.onDrained(this)
   }
@@ -223,6 +226,7 @@ export class KafkaProcessor implements Processor {
       slots: this.#slots,
       fetcher: this.#fetcher,
       reading: this.#finding[partition % this.#finding.length]!.cluster,
+      topicIds: this.#topicIds,
       transactions: this.#transactions,
       limits,
       groupOffsets: this.#groupOffsets,

@@ -15,6 +15,7 @@ import { heldMessages } from './messages.ts'
 import { takenOver } from './position.ts'
 import { OutputBatches } from './output-batches.ts'
 import type { ProduceBatch } from './produce.ts'
+import type { TopicIds } from './topic-id.ts'
 import type { TopicLimits } from './topic-limits.ts'
 import { TransactionalWriter } from './transaction.ts'
 
@@ -24,6 +25,7 @@ export interface PartitionWorkerOptions extends PartitionLoopOptions {
   readonly isMoving: boolean
   /** Metadata and offsets. */
   readonly reading: Cluster
+  readonly topicIds: TopicIds
   readonly transactions: GroupCommit
   readonly limits: TopicLimits
   readonly groupOffsets: GroupOffsets
@@ -73,9 +75,9 @@ export class PartitionWorker implements FetchSource {
     this.#outputs = new OutputBatches(options.limits)
     this.#loop = new PartitionLoop(options)
     this.#loop.halted.addEventListener('abort', () => fetcher.remove(this), { once: true })
-    const { transactions, reading, isMoving } = options
+    const { transactions, reading, topicIds, isMoving } = options
     const place = { group: process.group, topic, partition }
-    this.#writer = new TransactionalWriter({ ...place, transactions, reading, isMoving, signal: this.#loop.halted })
+    this.#writer = new TransactionalWriter({ ...place, transactions, reading, topicIds, isMoving, signal: this.#loop.halted })
   }
 
   /** Resolves when its position has been found for the first time, or it has ended. */

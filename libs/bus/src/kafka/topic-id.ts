@@ -1,14 +1,22 @@
 import type { Cluster } from './kafkajs-cluster.ts'
+import { SharedRequests } from './shared-requests.ts'
 
 const apiKey = 3
 /** The first with topic ids (Kafka 2.8); kafkajs's own end at 6. */
 const apiVersion = 10
 
-/**
- * What tells a topic from one of the same name that was there before it: Metadata, version 10 (KIP-516). Undefined where the broker is older, or
- * does not know the topic. @returns hexadecimal
- */
-export async function topicId(cluster: Cluster, topic: string): Promise<string | undefined> {
+/** What tells a topic from one of the same name that was there before it, for partitions that ask for it all at a time. */
+export class TopicIds {
+  readonly #requests = new SharedRequests<string, string | undefined>()
+
+  /** Undefined where the broker is older than these ids, or does not know the topic. @returns hexadecimal */
+  of(cluster: Cluster, topic: string): Promise<string | undefined> {
+    return this.#requests.ask(topic, () => topicId(cluster, topic))
+  }
+}
+
+/** Metadata, version 10 (KIP-516). */
+async function topicId(cluster: Cluster, topic: string): Promise<string | undefined> {
   const broker = await cluster.findBroker({ nodeId: cluster.getNodeIds()[0] ?? '0' })
   if ((broker.versions?.[apiKey]?.maxVersion ?? 0) < apiVersion) return undefined
   const request = {

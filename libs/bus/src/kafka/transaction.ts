@@ -1,12 +1,12 @@
 import { MeshError } from '@spillway/core'
 import { pause } from '../backoff.ts'
-import type { GroupCommit, Session } from './group-commit.ts'
+import type { GroupCommit, Session, Share } from './group-commit.ts'
 import type { Cluster } from './kafkajs-cluster.ts'
 import type { Position } from './position.ts'
 import { type PositionsTail, readTail } from './position-log.ts'
 import { positionRecord, positionsTopic } from './position-record.ts'
 import { partitionCount, type ProduceBatch } from './produce.ts'
-import { topicId } from './topic-id.ts'
+import type { TopicIds } from './topic-id.ts'
 
 /** Whose positions on what. */
 export interface WriterPlace {
@@ -19,6 +19,7 @@ export interface WriterOptions extends WriterPlace {
   readonly transactions: GroupCommit
   /** Metadata and positions are asked for here: its connections are not those of the transactions. */
   readonly reading: Cluster
+  readonly topicIds: TopicIds
   /** The owner before lives, and is about to leave the partition: it is given time to do so, once. */
   readonly isMoving: boolean
   /** Ends its waiting, not a commit under way. */
@@ -43,7 +44,8 @@ export class TransactionalWriter {
   #topicId: string | undefined
   /** Where the first position must land: what was read before it was the last one then. */
   #landing: bigint | undefined
-  #hasFailed = false
+  /** What has failed since it last succeeded, and is committed alone: it may be what makes transactions fail. */
+  readonly #failed = new Set<'position' | 'slice'>()
   #isMoving: boolean
 
   constructor(options: WriterOptions) {
@@ -69,12 +71,12 @@ export class TransactionalWriter {
    * unless it has left the partition in order: another position can then land only where the next of this process must.
    */
   async recorded(): Promise<Position | undefined> {
-    const { topic, reading, signal } = this.#options
+    const { topic, reading, topicIds, signal } = this.#options
     await reading.connect()
     // What failed before may have failed because another broker leads the partition now.
     await reading.refreshMetadata()
     await this.partitionCount(this.#positions.topic)
-    this.#topicId = await topicId(reading, topic)
+    this.#topicId = await topicIds.of(reading, topic)
     const tail = await this.#settledTail(signal)
     this.#isMoving = false
     this.#landing = tail.end
@@ -107,28 +109,30 @@ export class TransactionalWriter {
   async commit(batches: readonly ProduceBatch[], position: Position): Promise<void> {
     const landing = this.#landing
     this.#landing = undefined
+    // A position that is gone on from, and a note that lies with it, say nothing of the slice.
+    const what = landing !== undefined || position.note !== undefined ? 'position' : 'slice'
     try {
-      await this.#write(batches, { position, isLeft: false, landing })
-      this.#hasFailed = false
+      await this.#write(batches, { position, isLeft: false, landing, isAlone: this.#failed.has(what) })
+      this.#failed.delete(what)
     } catch (error) {
-      this.#hasFailed = true
+      this.#failed.add(what)
       throw error
     }
   }
 
   /** Leaves the partition in order, at this position: who takes it over has nobody to fence. */
   async leave(position: Position): Promise<void> {
-    await this.#write([], { position, isLeft: true, landing: undefined })
+    await this.#write([], { position, isLeft: true, landing: undefined, isAlone: false })
   }
 
   #write(
     batches: readonly ProduceBatch[],
-    { position, isLeft, landing }: { readonly position: Position; readonly isLeft: boolean; readonly landing: bigint | undefined },
+    { position, isLeft, ...share }: { readonly position: Position; readonly isLeft: boolean } & Pick<Share, 'landing' | 'isAlone'>,
   ): Promise<void> {
     const { transactions } = this.#options
     const records = positionRecord({ position, topicId: this.#topicId, owner: transactions.owner, isLeft })
     const batch = { ...this.#positions, records, indices: [0], bytes: records.values.bytes.length }
-    return transactions.commit(this.#session!, { batches: [batch, ...batches], landing, isAlone: this.#hasFailed })
+    return transactions.commit(this.#session!, { batches: [batch, ...batches], ...share })
   }
 
   /** Counts of partitions; of a topic not written to before, after one request. @throws MeshError NOT_FOUND */
