@@ -5,6 +5,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { MeshError } from '@spillway/core'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { S3Client, type S3Object } from '../../src/mod.ts'
 import { refusal } from '../refusal.ts'
@@ -67,6 +68,28 @@ describe('an object', () => {
       await server.download({ ...object, etag }, path, signal)
       expect(Buffer.compare(await readFile(path), content)).toBe(0)
     }
+  })
+
+  it('comes whole, time and again, where its server closes the connection right behind it', async () => {
+    const large = Buffer.alloc(1_000_000, 'model')
+    const closing = await client((_, response) => {
+      const socket = response.socket!
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${large.byteLength}\r\nConnection: close\r\n\r\n`)
+      socket.write(large)
+      socket.end()
+    })
+    for (let time = 0; time < 20; time++) await closing.download({ ...object, bytes: large.byteLength, etag: '"in-parts-2"' }, path, signal)
+    expect(Buffer.compare(await readFile(path), large)).toBe(0)
+  })
+
+  it('is given up when it is told to, and when it takes too long to begin', async () => {
+    const silent = await client(() => undefined)
+    const stopping = new AbortController()
+    const asked = refusal(() => silent.text(object, stopping.signal))
+    stopping.abort(new MeshError('CANCELLED', 'stopped'))
+    expect(await asked).toMatchObject({ code: 'CANCELLED', message: 'stopped' })
+    const error = await refusal(() => silent.text(object, AbortSignal.timeout(50)))
+    expect(error).toMatchObject({ code: 'UNAVAILABLE', message: expect.stringMatching(/does not answer: .*timeout/) as unknown })
   })
 
   it('is asked for again where the server has too much to do', async () => {

@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
+import { get as getPlain, type IncomingMessage } from 'node:http'
+import { get as getSecure } from 'node:https'
 import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
+import { setTimeout as wait } from 'node:timers/promises'
 import { MeshError } from '@spillway/core'
 import { AwsClient } from 'aws4fetch'
 import type { S3Address } from './address.ts'
@@ -36,8 +39,9 @@ export interface S3Listing {
 /** More objects than any model has: a prefix that is something else is not listed to its end. */
 const mostObjects = 100_000
 const listTimeoutMs = 30_000
-/** Of what the server says to be its own fault or too much for it, within 800 ms. */
+/** Of what the server says to be its own fault or too much for it, within 750 ms. */
 const retries = 4
+const firstDelayMs = 50
 
 /** Lists and gets the objects of a bucket. */
 export class S3Client {
@@ -46,7 +50,7 @@ export class S3Client {
 
   constructor({ address, region, credentials }: S3ClientOptions) {
     this.#address = address
-    this.#signer = credentials === undefined ? undefined : new AwsClient({ ...credentials, region, service: 's3', retries })
+    this.#signer = credentials === undefined ? undefined : new AwsClient({ ...credentials, region, service: 's3' })
   }
 
   /** @param prefix '' or ending in a slash @param flat whether what lies deeper is listed too */
@@ -93,31 +97,46 @@ export class S3Client {
     await pipeline(counted, createWriteStream(path), { signal })
     if (received !== bytes) throw new MeshError('DATA_LOSS', `${this.#name(key)}: ${received} bytes came of ${bytes}`)
     // The ETag is the MD5 of what was put at once; of uploads in parts, and of what is encrypted with keys of a key store, it is not.
-    const encryption = response.headers.get('x-amz-server-side-encryption') ?? 'AES256'
+    const encryption = response.headers['x-amz-server-side-encryption'] ?? 'AES256'
     const plain = /^"[\da-f]{32}"$/.test(etag) && encryption === 'AES256'
     if (plain && md5.digest('hex') !== etag.slice(1, -1))
       throw new MeshError('DATA_LOSS', `${this.#name(key)}: what came has another checksum than its ETag ${etag}`)
   }
 
-  async #get(key: string, query: Record<string, string>, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+  async #get(key: string, query: Record<string, string>, headers: Record<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
     const { bucket, endpoint } = this.#address
     const path = [bucket, ...(key === '' ? [] : key.split('/'))].map(encoded).join('/')
     const search = Object.entries(query).map(([name, value]) => `${name}=${encoded(value)}`)
     const url = `${endpoint}/${path}${search.length === 0 ? '' : `?${search.join('&')}`}`
-    const init = { headers, signal }
-    const response = await (this.#signer?.fetch(url, init) ?? fetch(url, init)).catch((error: unknown) => {
+    const silenced = (error: unknown): never => {
       throw this.#silence(error, signal)
+    }
+    for (let attempt = 0; ; attempt++) {
+      const response = await this.#send(url, headers, signal).catch(silenced)
+      const status = response.statusCode!
+      if (status === 200) return response
+      const xml = await text(this.#body(response, signal))
+      if (attempt === retries || (status < 500 && status !== 429)) {
+        const said = `${status} ${tag(xml, 'Code')} ${tag(xml, 'Message')}`.trim()
+        throw refusal(status, `${this.#name(key === '' ? (query['prefix'] ?? '') : key)}: the server answered ${said}`)
+      }
+      await wait(Math.random() * firstDelayMs * 2 ** attempt, undefined, { signal }).catch(silenced)
+    }
+  }
+
+  /** Not by `fetch`: where a server closes the connection before its answer is read, that throws what nobody can catch (nodejs/undici#5360). */
+  async #send(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
+    const signed = await this.#signer?.sign(url, { headers })
+    const get = url.startsWith('https:') ? getSecure : getPlain
+    return new Promise((resolve, reject) => {
+      get(url, { headers: signed === undefined ? headers : Object.fromEntries(signed.headers), signal }, resolve).on('error', reject)
     })
-    if (response.ok) return response
-    const xml = await text(this.#body(response, signal))
-    const said = `${response.status} ${tag(xml, 'Code')} ${tag(xml, 'Message')}`.trim()
-    throw refusal(response.status, `${this.#name(key === '' ? (query['prefix'] ?? '') : key)}: the server answered ${said}`)
   }
 
   /** @throws MeshError UNAVAILABLE where it ends too early */
-  async *#body(response: Response, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *#body(response: IncomingMessage, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     try {
-      if (response.body !== null) yield* response.body
+      yield* response
     } catch (error) {
       throw this.#silence(error, signal)
     }
@@ -125,7 +144,10 @@ export class S3Client {
 
   #silence(error: unknown, { aborted, reason }: AbortSignal): MeshError {
     if (aborted && reason instanceof MeshError) return reason
-    return new MeshError('UNAVAILABLE', `${this.#address.endpoint} does not answer: ${causeOf(error)}`, { cause: error })
+    const { code, message } = (aborted ? reason : error) as { code?: string | number; message: string }
+    return new MeshError('UNAVAILABLE', `${this.#address.endpoint} does not answer: ${typeof code === 'string' ? code : message}`, {
+      cause: error,
+    })
   }
 
   #name(key: string): string {
@@ -143,11 +165,6 @@ function refusal(status: number, message: string): MeshError {
   if (status === 412) return new MeshError('ABORTED', `${message}: the object has been replaced`)
   if (status === 401 || status === 403) return new MeshError('PERMISSION_DENIED', message)
   return new MeshError(status >= 500 || status === 429 ? 'UNAVAILABLE' : 'FAILED_PRECONDITION', message)
-}
-
-function causeOf(error: unknown): string {
-  const { cause, message } = error as { cause?: { code?: string; message?: string }; message: string }
-  return cause?.code ?? cause?.message ?? message
 }
 
 function readObject(xml: string): S3Object {
