@@ -114,13 +114,18 @@ export class ModelTraffic {
     this.#coming.delete(label)
   }
 
-  /** Sets the source's labels that stand for loaded versions, each once for as long as the source says the same. */
+  /** Sets the source's labels that stand for loaded versions, each once for as long as the source says the same; one that it has no longer goes, unless it was moved. */
   heed(wishes: ReadonlyMap<string, string>, loaded: Loaded): void {
     for (const [label, version] of this.#coming)
       if (loaded.has(version)) {
         this.#labels.set(label, version)
         this.#coming.delete(label)
       }
+    for (const [label, version] of this.#heeded) {
+      if (wishes.has(label)) continue
+      this.#heeded.delete(label)
+      for (const labels of [this.#labels, this.#coming]) if (labels.get(label) === version) labels.delete(label)
+    }
     for (const [label, text] of wishes) {
       const version = versionOf(text)
       if (version === undefined || this.#heeded.get(label) === version || !loaded.has(version)) continue

@@ -103,6 +103,25 @@ describe('a served list', () => {
     await eventually(() => manager.names()).toEqual(['b'])
   })
 
+  it('takes its labels back, but not those that were moved since', async () => {
+    for (const version of [1, 2]) await bed.write('a', version)
+    const list = (labels: string): string =>
+      `model_config_list { config { name: "a" base_path: "a" model_version_policy { latest { num_versions: 1 } } ${labels} } }`
+    const both = 'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 1 }'
+    const source = await open(list(both).replace('num_versions: 1', 'num_versions: 2'))
+    const manager = await bed.started({ source, mode: 'poll' })
+    manager.setLabel('a', 'canary', '2')
+    const path = join(bed.repository, 'models.config')
+    await writeFile(path, list(both))
+    // A label holds its version.
+    await expect.poll(() => manager.statuses('a').map(({ version, labels }) => [version, labels])).toContainEqual(['1', ['stable']])
+    await writeFile(path, list(''))
+    await eventually(() => states(manager, 'a')).toEqual(['2:AVAILABLE', '1:END'])
+    expect([...manager.labels('a')]).toEqual([['canary', '2']])
+    await writeFile(path, list('version_labels { key: "stable" value: 2 }'))
+    await eventually(() => [manager.labels('a').get('canary'), manager.labels('a').get('stable')]).toEqual(['2', '2'])
+  })
+
   it('is refused with its path and line where it is malformed at the start, or not there', async () => {
     expect((await refusal(() => open('model_config_list {\n config { nam: "a" } }'))).message).toMatch(
       /models\.config: line 2, column 11: model_config_list\.config\[0\]\.nam: there is no such field: expected one of base_path/,
