@@ -54,7 +54,8 @@ export function checkTraffic({ split, shadow }: Traffic): void {
     if (!(weight >= 0 && weight < Infinity)) throw invalid(`split[${index}].weight`, `${weight} is no weight: expected 0 or more`)
   }
   if (split.length > 0 && !split.some(({ weight }) => weight > 0)) throw invalid('split[0].weight', 'no version has a weight above 0')
-  if (split.reduce((sum, { weight }) => sum + weight, 0) === Infinity) throw invalid('split[0].weight', 'the sum of the weights is too large')
+  if (split.reduce((sum, { weight }) => sum + weight, 0) === Infinity)
+    throw invalid('split[0].weight', 'the sum of the weights is too large')
   const seen = new Set<string>()
   for (const [index, { to }] of split.entries()) {
     if (seen.has(to)) throw invalid(`split[${index}].to`, `"${to}" is there twice`)
