@@ -1,13 +1,14 @@
 import { type Clock, type Code, MeshError, systemClock } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import type { Backend, PartsRun, Tensors } from '../backend.ts'
+import type { Backend, Tensors } from '../backend.ts'
 import type { InferOptions } from '../models.ts'
-import { joinParts, type Pending, type Piece, rowsOf, sliceRows, split } from './batch-pieces.ts'
+import { type Pending, type Piece, rowsOf, sliceRows } from './batch-pieces.ts'
+import { BatchRunner } from './batch-runner.ts'
 import type { BatcherOptions } from './batcher-options.ts'
 import { checkInputs } from './check-inputs.ts'
 import { cancelled, expired, pendingRequest } from './pending-request.ts'
 import { PieceQueue } from './piece-queue.ts'
-import { RequestSpan, inRunSpan } from './request-span.ts'
+import { RequestSpan } from './request-span.ts'
 import { RunTimes } from './run-times.ts'
 import type { FailureReason, ServableStatistics } from './statistics.ts'
 import { TurnCount } from './turn-count.ts'
@@ -15,7 +16,6 @@ import { TurnCount } from './turn-count.ts'
 /**
  * Puts requests of many callers into common runs: while the backend is busy, those that wait; else those of one turn of the event loop, where turns bring
  * more than one. A run takes as many as fit, and where the config says so waits for them.
- * A batch that fails is halved until the request at fault stands alone, so that its neighbours are answered.
  */
 export class DynamicBatcher {
   readonly #backend: Backend
@@ -23,6 +23,7 @@ export class DynamicBatcher {
   readonly #options: BatcherOptions
   readonly #clock: Clock
   readonly #telemetry: Telemetry | undefined
+  readonly #runner: BatchRunner
   readonly #maxBatchRows: number
   /** Requests are put together up to so many. */
   readonly #runRows: number
@@ -30,7 +31,6 @@ export class DynamicBatcher {
   readonly #maxQueueDelayMs: number
   /** Inputs whose rows may differ in shape. */
   readonly #ragged: readonly string[]
-  readonly #never: AbortSignal = new AbortController().signal
   readonly #queue: PieceQueue
   readonly #times = new RunTimes()
   readonly #turn: TurnCount
@@ -47,6 +47,7 @@ export class DynamicBatcher {
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#telemetry = options.telemetry
+    this.#runner = new BatchRunner({ backend, statistics, times: this.#times, telemetry: options.telemetry })
     this.#maxBatchRows = signature.wholeShapes === undefined ? Math.min(options.maxBatchRows ?? 1024, backend.maxBatchRows) : 1
     this.#runRows = Math.min(this.#maxBatchRows, backend.enoughRows ?? Infinity)
     this.#maxQueueRows = options.maxQueueRows ?? 16_384
@@ -214,59 +215,10 @@ export class DynamicBatcher {
 
   #start(batch: readonly Piece[]): void {
     this.#running++
-    void this.#run(batch).finally(() => {
+    void this.#runner.run(batch).finally(() => {
       this.#running--
       this.#pump()
     })
-  }
-
-  /** Never rejects: each piece's request is told. */
-  async #run(batch: readonly Piece[]): Promise<void> {
-    const rows = rowsOf(batch)
-    try {
-      const startedMs = performance.now()
-      const { outputs, inputMs, outputMs } = await this.#call(batch, rows)
-      const endedMs = performance.now()
-      this.#times.learn(rows, endedMs - startedMs)
-      const parts = split(batch, outputs)
-      const splitMs = performance.now() - endedMs + outputMs
-      this.#deliver(batch, parts, { inputMs, inferMs: endedMs - startedMs - inputMs - outputMs, outputMs: splitMs })
-    } catch (thrown) {
-      const error = MeshError.from(thrown, 'INTERNAL')
-      if (batch.length === 1 || error.retryable) {
-        for (const piece of batch) piece.request.settle(error)
-        return
-      }
-      const half = batch.length >> 1
-      await this.#run(batch.slice(0, half))
-      await this.#run(batch.slice(half))
-    }
-  }
-
-  #call(batch: readonly Piece[], rows: number): Promise<PartsRun> {
-    const inputs = batch.map((piece) => piece.inputs)
-    const spans = batch.map((piece) => piece.request.span)
-    const { model, version } = this.#statistics
-    return inRunSpan(this.#telemetry, model, version, rows, spans, async () => {
-      const signal = this.#backend.stoppable === true ? wantedSignal(batch) : this.#never
-      const deadlineMs = batch.reduce((latest, { request }) => Math.max(latest, request.deadlineMs), 0)
-      if (this.#backend.runParts !== undefined) return this.#backend.runParts(inputs, signal, deadlineMs)
-      const startedMs = performance.now()
-      const joint = joinParts(inputs, this.#backend.signature.inputs.keys())
-      const inputMs = performance.now() - startedMs
-      return { outputs: await this.#backend.run(joint, signal, deadlineMs), inputMs, outputMs: 0 }
-    })
-  }
-
-  #deliver(batch: readonly Piece[], parts: readonly Tensors[], spent: { inputMs: number; inferMs: number; outputMs: number }): void {
-    this.#statistics.executed(rowsOf(batch), spent.inputMs, spent.inferMs, spent.outputMs)
-    for (const [i, { request, index }] of batch.entries()) {
-      request.inputMs += spent.inputMs
-      request.inferMs += spent.inferMs
-      request.outputMs += spent.outputMs
-      request.pieces[index] = parts[i]!
-      if (--request.missing === 0) request.settle(undefined)
-    }
   }
 
   #checkEmpty(): void {
@@ -281,17 +233,6 @@ export class DynamicBatcher {
     this.#pump()
     await empty
   }
-}
-
-/** Fires when all requests of the batch are settled without an answer. */
-function wantedSignal(batch: readonly Piece[]): AbortSignal {
-  const controller = new AbortController()
-  let wanted = batch.length
-  const gone = (): void => {
-    if (--wanted === 0) controller.abort()
-  }
-  for (const { request } of batch) (request.whenGone ??= []).push(gone)
-  return controller.signal
 }
 
 /** Who is to blame, in Triton's words. */
