@@ -1,6 +1,7 @@
 import { isAscii } from 'node:buffer'
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Code } from '@spillway/core'
+import { withRemoteParent } from '@spillway/telemetry'
 import { acceptedEncoding, compress } from './content-encoding.ts'
 
 /** A call of a model by HTTP, its body read. */
@@ -32,9 +33,10 @@ export interface ModelCalls {
 /** Longer answers are sent as the bytes that they are. */
 export const mostTextBytes = 8192
 
-/** The answer, compressed where the caller takes that and it is worth it. */
+/** The answer, as a part of its caller's trace, compressed where the caller takes that and it is worth it. */
 export async function answerCall(answerer: Answerer, call: ModelCall): Promise<Answer> {
-  const answer = await answerer(call)
+  const { traceparent } = call.headers
+  const answer = await (typeof traceparent === 'string' ? withRemoteParent(traceparent, () => answerer(call)) : answerer(call))
   const accepted = call.headers['accept-encoding']
   if (accepted === undefined) return answer
   const encoding = acceptedEncoding(accepted, answer.body.byteLength)

@@ -1,0 +1,47 @@
+import { currentTraceParent } from '@spillway/telemetry'
+import type { Models } from '@spillway/serving'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { ModelServer } from '../src/mod.ts'
+import { type OipFixture, rawPost, startOipFixture } from './oip-fixture.ts'
+
+let fixture: OipFixture
+let server: ModelServer
+let http: string
+/** `traceparent` of each call as the model saw it. */
+const seen: string[] = []
+
+beforeAll(async () => {
+  fixture = await startOipFixture()
+  const { models } = fixture.service
+  const watched = new Proxy(models, {
+    get: (target, key) => {
+      if (key === 'acquire') seen.push(currentTraceParent())
+      const value = Reflect.get(target, key) as unknown
+      return typeof value === 'function' ? (value as (...given: unknown[]) => unknown).bind(target) : value
+    },
+  }) satisfies Models
+  server = new ModelServer({ models: watched, telemetry: fixture.telemetry, host: '127.0.0.1', httpPort: 0, grpcPort: 0 })
+  await server.start(new AbortController().signal)
+  server.setServing(true)
+  http = `http://127.0.0.1:${server.httpPort}`
+})
+afterAll(async () => {
+  await server.drain()
+  await fixture.stop()
+})
+
+const oip = '{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'
+const parent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+
+test.each([
+  ['as most call', '/v2/models/echo-FP32/infer', oip, { 'content-length': String(oip.length) }],
+  ['in chunks', '/v2/models/echo-FP32/infer', oip, { 'transfer-encoding': 'chunked' }],
+  ['with a query', '/v2/models/echo-FP32/infer?a=1', oip, { 'content-length': String(oip.length) }],
+  ['of TensorFlow Serving', '/v1/models/echo-FP32:predict', '{"instances":[[1,2]]}', { 'content-length': '21' }],
+])('a call by HTTP is part of its caller’s trace: %s', async (_, path, body, headers) => {
+  for (const traceparent of [parent, 'nonsense', undefined]) {
+    const answer = await rawPost(http, path, { ...headers, ...(traceparent !== undefined && { traceparent }) }, Buffer.from(body))
+    expect(answer.status).toBe(200)
+    expect(seen.pop()).toBe(traceparent === parent ? parent : '')
+  }
+})
