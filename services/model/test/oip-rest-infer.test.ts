@@ -148,6 +148,25 @@ describe('what does not fit is refused, naming the tensor and what was expected'
       '{"inputs":[{"name":"a","shape":[1,2],"datatype":"FP32","data":[1,2]},{"name":"n","shape":[2],"datatype":"INT64","data":[1,2]}]}',
       /"n" is INT64 of shape \[2\]: expected INT64 of shape \[1\]/,
     ],
+    [
+      'data given twice',
+      'echo-FP32',
+      one('FP32', '[1,2]', '[1,2]').replace('"data"', '"data":[3,4],"data"'),
+      /"inputs\[0\]\.data" is given twice/,
+    ],
+    [
+      'a shape given twice',
+      'echo-FP32',
+      one('FP32', '[1,2]', '[1,2]').replace('"data"', '"shape":[1,2],"data"'),
+      /\.shape" is given twice/,
+    ],
+    ['inputs given twice', 'echo-FP32', one('FP32', '[1,2]', '[1,2]').replace('{', '{"inputs":[],'), /"inputs" is given twice/],
+    [
+      'a parameter given twice',
+      'echo-FP32',
+      one('FP32', '[1,2]', '[1,2]').replace('{', '{"parameters":{"timeout":1,"timeout":2},'),
+      /parameter "timeout" of the request is given twice/,
+    ],
     ['no row', 'echo-FP32', one('FP32', '[0,2]', '[]'), /"x" is FP32 of shape \[0, 2\]: .*at least one row/],
     [
       'an id that is no string',

@@ -1,6 +1,7 @@
 import { type Datatype, elementCount, isDatatype, MeshError, type Tensor } from '@spillway/core'
 import { type ElementColumn, elementColumn } from '../json/element-column.ts'
 import type { JsonCursor } from '../json/json-cursor.ts'
+import { MemberNames } from './member-names.ts'
 import { type ParameterValue, readParameters } from './json-parameters.ts'
 
 /** An input whose data may still lie in the binary part of the body. */
@@ -15,6 +16,8 @@ export interface UnreadInput {
 
 /** A tensor of more dimensions is refused before its data is looked at; the JSON cursor's depth allows for more. */
 const mostDimensions = 32
+
+const inputMembers = ['name', 'datatype', 'shape', 'parameters', 'data'] as const
 
 const space = 0x20
 const openBracket = 0x5b
@@ -40,8 +43,9 @@ function readInput(cursor: JsonCursor, place: string, json: Uint8Array): UnreadI
   let parameters: ReadonlyMap<string, ParameterValue> | undefined
   let tensor: Tensor | undefined
   let dataAt: number | undefined
+  const names = new MemberNames(inputMembers, `${place}.`)
   for (let more = cursor.enterObject(); more; more = cursor.nextMember()) {
-    const key = cursor.key()
+    const key = names.next(cursor)
     if (key === 'name') name = readText(cursor, `${place}.name`)
     else if (key === 'datatype') type = readText(cursor, `${place}.datatype`)
     else if (key === 'shape') shape = readShape(cursor, name ?? place)

@@ -13,6 +13,7 @@ export function readParameters(cursor: JsonCursor, owner: string): Map<string, P
   if (!cursor.atObject()) throw invalid('parameters', `the parameters of ${owner} are ${cursor.describe()}: expected an object`)
   for (let more = cursor.enterObject(); more; more = cursor.nextMember()) {
     const name = cursor.key()
+    if (parameters.has(name)) throw invalid(name, `parameter "${name}" of ${owner} is given twice`)
     parameters.set(name, readParameter(cursor, name, owner))
     if (parameters.size > mostParameters) throw invalid('parameters', `${owner} has more than ${mostParameters} parameters`)
   }

@@ -3,6 +3,7 @@ import { MeshError, type Tensor } from '@spillway/core'
 import { JsonCursor } from '../json/json-cursor.ts'
 import { type ParameterValue, readParameters } from './json-parameters.ts'
 import { readInputs, readText, type UnreadInput } from './json-input.ts'
+import { MemberNames } from './member-names.ts'
 import { takeBinary } from './binary-tail.ts'
 
 /** One of the outputs that a request asks for. */
@@ -33,9 +34,10 @@ export function readInferRequest(json: Uint8Array, binary: Uint8Array): JsonInfe
   let parameters: ReadonlyMap<string, ParameterValue> = none
   let inputs: readonly UnreadInput[] | undefined
   let outputs: readonly RequestedOutput[] = []
+  const names = new MemberNames(requestMembers, '')
   if (!cursor.atObject()) throw invalid('', `the request is ${cursor.describe()}: expected an object with "inputs"`)
   for (let more = cursor.enterObject(); more; more = cursor.nextMember()) {
-    const name = cursor.key()
+    const name = names.next(cursor)
     if (name === 'inputs') inputs = readInputs(cursor, 'inputs', json)
     else if (name === 'id') id = readText(cursor, 'id')
     else if (name === 'parameters') parameters = readParameters(cursor, 'the request')
@@ -53,6 +55,9 @@ export function jsonCursor(json: Uint8Array): JsonCursor {
   return new JsonCursor(json)
 }
 
+const outputMembers = ['name', 'parameters'] as const
+const requestMembers = ['inputs', 'id', 'parameters', 'outputs'] as const
+
 const none: ReadonlyMap<string, ParameterValue> = new Map()
 
 function readOutputs(cursor: JsonCursor): RequestedOutput[] {
@@ -63,8 +68,9 @@ function readOutputs(cursor: JsonCursor): RequestedOutput[] {
     if (!cursor.atObject()) throw invalid(where, `${where} is ${cursor.describe()}: expected an object with "name"`)
     let name: string | undefined
     let parameters = none
+    const names = new MemberNames(outputMembers, `${where}.`)
     for (let member = cursor.enterObject(); member; member = cursor.nextMember()) {
-      const key = cursor.key()
+      const key = names.next(cursor)
       if (key === 'name') name = readText(cursor, `${where}.name`)
       else if (key === 'parameters') parameters = readParameters(cursor, where)
       else cursor.skip()
