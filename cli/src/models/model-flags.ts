@@ -114,7 +114,7 @@ export function addModelFlags(command: Command): void {
     .option('--max-queue-size <rows>', 'most rows that wait for a model (default: 16384)', parseCount)
     .option('--max-queue-delay <duration>', 'how long a batch waits for more rows, as in 2ms (default: 0ms)', parseDurationMs)
     .option('--queue-timeout <duration>', 'how long a request may wait (default: for ever)', parseDurationMs)
-    .option('--max-calls-in-flight <count>', 'calls of models at once, over all protocols; more are refused (default: 512)', parseCount)
+    .option('--max-calls-in-flight <count>', 'calls of models at once, over all protocols; more are refused (default: 4096)', parseCount)
 }
 
 /** Flags as TensorFlow Serving writes them, with underscores, by their names with dashes. */

@@ -22,9 +22,10 @@ export class AdmissionLimit {
   #failedAt = Infinity
   #loweredMs = -Infinity
 
-  constructor(max: number) {
+  /** @param first how many there may be before anything is known */
+  constructor(max: number, first: number = max) {
     this.#max = max
-    this.#limit = max
+    this.#limit = Math.min(max, first)
   }
 
   get value(): number {

@@ -3,13 +3,16 @@ import { AdmissionLimit } from './admission-limit.ts'
 import { Allowance } from './allowance.ts'
 
 export interface CallRoomOptions {
-  /** Calls in flight at most; for those with a deadline fewer while such calls are answered too late. */
+  /** Calls in flight at most; for those with a deadline as many as are answered in time (`AdmissionLimit`). */
   readonly maxCalls: number
   /** Bytes of their requests; one call alone may have more. */
   readonly maxBytes: number
   /** Told of each call that there was no room for. */
   readonly refused: (reason: NoRoom) => void
 }
+
+/** Of calls with a deadline, before it is known how many are answered in time: what the event loop serves of small ones in about 30 ms. */
+const firstLimit = 512
 
 /** What compressed tensors grow by at most, near enough: to count each request as the largest that is allowed would leave room for a handful. */
 const compression = 8
@@ -31,7 +34,7 @@ export class CallRoom implements Admission {
 
   constructor({ maxCalls, maxBytes, refused }: CallRoomOptions) {
     this.#maxCalls = maxCalls
-    this.#limit = new AdmissionLimit(maxCalls)
+    this.#limit = new AdmissionLimit(maxCalls, firstLimit)
     this.#bytes = new Allowance(maxBytes)
     this.#refused = refused
   }

@@ -1,7 +1,7 @@
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
 import type { Server } from '@grpc/grpc-js'
-import { type Code, codeNumbers, MeshError } from '@spillway/core'
-import type { Admission, Place } from './admission.ts'
+import { codeNumbers, MeshError } from '@spillway/core'
+import { type Admission, noRoom, type Place } from './admission.ts'
 import { ArrivalClock } from './arrival-clock.ts'
 import { endOptions, isPlain, prefixBytes, serveUnary, type UnaryRoute } from './unary-stream.ts'
 
@@ -24,9 +24,9 @@ type DataListener = (chunk: Buffer) => void
  */
 const windowBytes = 2 ** 20
 
-const noRoom = trailersOnly('RESOURCE_EXHAUSTED', 'there is no room for another call: try again later')
-const noRoomForBytes = trailersOnly('RESOURCE_EXHAUSTED', 'there is no room for a request of this size: try again later, or send less')
-const tooSlow = trailersOnly('DEADLINE_EXCEEDED', 'the request did not arrive in time')
+const noRoomForCalls = trailersOnly(noRoom('calls'))
+const noRoomForBytes = trailersOnly(noRoom('bytes'))
+const tooSlow = trailersOnly(new MeshError('DEADLINE_EXCEEDED', 'the request did not arrive in time'))
 
 /**
  * Stands between the HTTP/2 server and grpc-js: answers unary calls, and refuses those of methods with an admission, of which grpc-js would make a call first
@@ -61,7 +61,7 @@ function gate(http2Server: Http2Server, options: GateOptions): void {
     const admission = options.admissions.get(path)
     if (admission === undefined) return serve()
     const place = admission.admit(headers['grpc-timeout'] === undefined)
-    if (place === undefined) return refuse(stream, noRoom)
+    if (place === undefined) return refuse(stream, noRoomForCalls)
     stream.once('close', () => place.release())
     serve(place)
     watchRequest(stream, place, options)
@@ -113,7 +113,7 @@ function cut(stream: ServerHttp2Stream, headers: readonly string[]): void {
 }
 
 /** gRPC over HTTP2, "Trailers-Only"; when to come again as in gRPC's retry design (A6, "Pushback"). */
-function trailersOnly(code: Code, message: string): readonly string[] {
+function trailersOnly({ code, message }: MeshError): readonly string[] {
   const pushback = code === 'RESOURCE_EXHAUSTED' ? ['grpc-retry-pushback-ms', '1000'] : []
   const status = ['grpc-status', String(codeNumbers[code]), 'grpc-message', encodeURI(message)]
   return [':status', '200', 'content-type', 'application/grpc+proto', ...status, ...pushback]

@@ -34,6 +34,16 @@ it('counts a compressed request by what it may well become, not by the most that
   expect(calls.bytesInFlight).toBe(900)
 })
 
+it('takes 512 calls with a deadline until more were answered in time, and as many as there may be of those that wait', () => {
+  const { room: calls } = room(600)
+  const places = Array.from({ length: 512 }, () => calls.admit()!)
+  expect(calls.admit()).toBeUndefined()
+  expect(Array.from({ length: 88 }, () => calls.admit(true)).every((place) => place !== undefined)).toBe(true)
+  expect(calls.admit(true)).toBeUndefined()
+  for (let i = 0; i < 2; i++) for (const place of places) place.answered!(900, 1000)
+  expect(calls.limit).toBe(513)
+})
+
 it('takes fewer while answers are too late, not by those who give next to no time', () => {
   const { room: calls } = room(256)
   const answer = (leftMs: number, givenMs: number): void => {

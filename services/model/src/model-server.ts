@@ -12,8 +12,8 @@ import { tensorflowCalls, tensorflowRoutes } from './tensorflow-routes.ts'
 /** As Triton's default for HTTP. */
 const defaultMaxRequestBytes = 64 * 1024 * 1024
 
-/** What a turn of the event loop serves of small calls in about 30 ms: those behind it still have most of their time. */
-const defaultMaxCallsInFlight = 512
+/** Of those that wait as long as it takes: what collects while the event loop stands still for half a second, or in the queue of a large model. */
+const defaultMaxCallsInFlight = 4_096
 
 /** How long answers under way may take while the server drains. */
 const defaultDrainTimeoutMs = 10_000
@@ -38,7 +38,7 @@ export interface ModelServerOptions {
   readonly identity?: ServerIdentity
   /** Most bytes of a request, over either protocol; default 64 MiB. */
   readonly maxRequestBytes?: number
-  /** Calls of models in flight, over both protocols; with a deadline fewer while deadlines are missed. Beyond it RESOURCE_EXHAUSTED. Default 512. */
+  /** Calls of models in flight, over both protocols; with a deadline as many as are answered in time. Beyond it RESOURCE_EXHAUSTED. Default 4,096. */
   readonly maxCallsInFlight?: number
   /** Bytes of their requests; beyond it RESOURCE_EXHAUSTED, unless no other is. Default four times `maxRequestBytes`. */
   readonly maxBytesInFlight?: number
@@ -121,7 +121,7 @@ function registerGauges(telemetry: Telemetry, room: CallRoom): void {
   readGauge(
     telemetry,
     'spillway_model_calls_limit',
-    'With how many in flight a call with a deadline is taken: fewer while deadlines are missed.',
+    'With how many in flight a call with a deadline is taken: as many as are answered in time.',
     () => room.limit,
   )
   readGauge(telemetry, 'spillway_model_bytes_in_flight', 'Bytes of their requests.', () => room.bytesInFlight)
