@@ -8,8 +8,6 @@ import { percentile } from './rounds.ts'
 
 /** How long the last answers are waited for. */
 const patienceMs = 10_000
-/** To so many a second each call is sent at its own time; beyond, those that are due are sent together each millisecond. */
-const mostTimedPerSecond = 1_000
 
 class Tally {
   readonly #latenciesMs: number[] = []
@@ -100,12 +98,8 @@ async function open(caller: Caller, perSecond: number, seconds: number): Promise
         })
       }
       if (sent === total) return
-      // A timer may be 2 ms late: near the time it is waited for turn by turn, which takes a whole core: from where several calls are due in a millisecond
-      // that is more than they do.
-      const leftMs = dueMs(sent) - performance.now()
-      if (perSecond > mostTimedPerSecond) setTimeout(step, 1)
-      else if (leftMs > 2.5) setTimeout(step, leftMs - 2)
-      else setImmediate(step)
+      // To wait turn by turn for the very time would take a core from the server: a call may be sent a millisecond late, and its clock runs all the same.
+      setTimeout(step, dueMs(sent) - performance.now() - 1)
     }
     step()
   })
