@@ -5,7 +5,7 @@ import type { Cluster } from './kafkajs-cluster.ts'
 import type { Position } from './position.ts'
 import { type PositionsTail, readTail } from './position-log.ts'
 import { positionRecord, positionsTopic } from './position-record.ts'
-import { partitionCount, type ProduceBatch } from './produce.ts'
+import type { ProduceBatch } from './produce.ts'
 import type { TopicIds } from './topic-id.ts'
 
 /** Whose positions on what. */
@@ -135,11 +135,15 @@ export class TransactionalWriter {
     return transactions.commit(this.#session!, { batches: [batch, ...batches], ...share })
   }
 
-  /** Counts of partitions; of a topic not written to before, after one request. @throws MeshError NOT_FOUND */
+  /** Counts of partitions; of a topic that was made since metadata was asked for last, after one request. @throws MeshError NOT_FOUND */
   async partitionCount(topic: string): Promise<number> {
     const { cluster } = this.#options.transactions
     // A lost connection may have taken the metadata with it.
     await cluster.refreshMetadataIfNecessary()
-    return cluster.findTopicPartitionMetadata(topic).length || partitionCount(cluster, topic)
+    // Of all topics: kafkajs, once asked for one by its name, forgets those that others are writing to.
+    if (cluster.findTopicPartitionMetadata(topic).length === 0) await cluster.refreshMetadata()
+    const { length } = cluster.findTopicPartitionMetadata(topic)
+    if (length === 0) throw new MeshError('NOT_FOUND', `topic "${topic}" does not exist: create it, or check the name`, { field: 'topic' })
+    return length
   }
 }
