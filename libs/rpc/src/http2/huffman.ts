@@ -9,6 +9,7 @@ const lengths =
   'vvporsruvvvwwvtuoqvwwvwtqqvvxwwwptpqrqqsrruuttvsvwvvwwwwwxwwwwwv' +
   'z'
 
+const fewestBits = 5
 const mostBits = 30
 const endOfString = 256
 /** A code is looked up by as many bits at once. The more frequent ones have no more. */
@@ -25,11 +26,11 @@ const roots = new Uint16Array(1 << rootBits)
 
 function fillTables(): void {
   let [code, place] = [0, 0]
-  for (let length = 1; length <= mostBits; length++) {
+  for (let length = fewestBits; length <= mostBits; length++) {
     firstCodes[length] = code
     firstSymbols[length] = place
-    for (let symbol = 0; symbol < lengths.length; symbol++) {
-      if (lengths.charCodeAt(symbol) - 0x61 + 5 !== length) continue
+    const letter = String.fromCharCode(0x61 - fewestBits + length)
+    for (let symbol = lengths.indexOf(letter); symbol >= 0; symbol = lengths.indexOf(letter, symbol + 1)) {
       symbols[place++] = symbol
       const free = rootBits - length
       if (free >= 0) roots.fill((symbol << 4) | length, code << free, (code + 1) << free)
@@ -54,7 +55,7 @@ export class HuffmanDecoder {
    *   (RFC 7541, 5.2)
    */
   decode(bytes: Uint8Array, from: number, to: number): string | undefined {
-    const mostOctets = Math.ceil(((to - from) * 8) / 5)
+    const mostOctets = Math.ceil(((to - from) * 8) / fewestBits)
     const text = mostOctets <= scratchBytes ? this.#scratch : Buffer.allocUnsafe(mostOctets)
     const octets = write(text, bytes, from, to)
     return octets < 0 ? undefined : text.toString('latin1', 0, octets)
