@@ -24,6 +24,7 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
   const admin = client.admin()
   let bus: KafkaBus
   let open: OpenCluster
+  let writing: OpenCluster
   let [group, input, output] = ['', '', '']
   let running: Processor[] = []
 
@@ -33,11 +34,13 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     bus = new KafkaBus({ brokers, sessionTimeoutMs: 6000 })
     await bus.start(AbortSignal.timeout(30_000))
     open = openCluster(client)
+    writing = openCluster(client)
     await open.cluster.connect()
   })
   afterAll(async () => {
     await bus.drain()
     await open.close()
+    await writing.close()
     await admin.disconnect()
     if (!('skipped' in kafka)) await kafka.stop()
   })
@@ -79,9 +82,8 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
   /** One a partition, of a process of its own. */
   const writers = (partitions: number, { isMoving = false } = {}): TransactionalWriter[] => {
     const signal = AbortSignal.timeout(20_000)
-    const { cluster } = open
-    const transactions = new GroupCommit({ cluster, group, batchBytes: () => 1_000_000, signal })
-    const shared = { group, topic: input, transactions, reading: cluster, topicIds: new TopicIds(), isMoving, signal }
+    const transactions = new GroupCommit({ cluster: writing.cluster, group, batchBytes: () => 1_000_000, signal })
+    const shared = { group, topic: input, transactions, reading: open.cluster, topicIds: new TopicIds(), isMoving, signal }
     return Array.from({ length: partitions }, (_, partition) => new TransactionalWriter({ ...shared, partition }))
   }
   const writer = (): TransactionalWriter => writers(1)[0]!
@@ -273,7 +275,7 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     await twoPartitions()
     const pair = writers(2)
     for (const each of pair) await takeOver(each, 0n)
-    const coordinator = await open.cluster.findGroupCoordinator({ groupId: group, coordinatorType: coordinatorTypes.transaction })
+    const coordinator = await writing.cluster.findGroupCoordinator({ groupId: group, coordinatorType: coordinatorTypes.transaction })
     const ends = vi.spyOn(coordinator, 'endTxn')
     await Promise.all(pair.map(async (each) => each.commit([], to(5n))))
     expect(ends).toHaveBeenCalledTimes(1)

@@ -36,7 +36,7 @@ export interface Session {
 }
 
 export interface GroupCommitOptions {
-  /** For its transactions alone. */
+  /** For its transactions alone: what is asked of topics by name on it leaves its metadata without the others. */
   readonly cluster: Cluster
   readonly group: string
   /** The largest record batch that a topic takes, as far as that is known. */
