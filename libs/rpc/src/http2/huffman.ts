@@ -99,11 +99,11 @@ function write(text: Uint8Array, bytes: Uint8Array, from: number, to: number): n
   }
 }
 
-/** Decodes the last bits, fewer than 8. Ones where there are no more bits: no code of fewer than 8 bits consists of them. */
+/** Decodes the last bits, fewer than 8, and holds what is left of them to be padding. */
 function writeLast(text: Uint8Array, written: number, bits: number, held: number): number {
   let [octets, left] = [written, held]
   for (;;) {
-    const root = roots[((bits << (rootBits - left)) | (0xff >>> left)) & 0xff]!
+    const root = roots[(bits << (rootBits - left)) & 0xff]!
     const length = root & 0xf
     if (root === 0 || length > left) break
     text[octets++] = root >>> 4

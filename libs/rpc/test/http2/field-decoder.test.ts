@@ -83,9 +83,19 @@ describe('the table', () => {
   })
 
   it('has 4096 bytes before its limit, if that is smaller, is known to the peer', () => {
-    const decoder = new FieldDecoder({ ...limits, maxTableBytes: 0 })
-    expect(decoder.decode(hex('400161 0162 be'))).toEqual(['a', 'b', 'a', 'b'])
+    const decoder = new FieldDecoder({ ...limits, maxTableBytes: 32 })
+    expect(decoder.decode(hex('400161 0162 400163 0164 bf be'))).toEqual(['a', 'b', 'c', 'd', 'a', 'b', 'c', 'd'])
     expect(() => decoder.decode(hex('20 be'))).toThrow('no field 62')
+  })
+
+  it.each([
+    [68, '3f25', 2],
+    [67, '3f24', 1],
+  ])('of %i bytes holds what fits of fields of 34 bytes', (_, size, count) => {
+    const decoder = new FieldDecoder(limits)
+    decoder.decode(hex(`${size} 400161 0162 400163 0164`))
+    expect(decoder.decode(hex(count === 2 ? 'be bf' : 'be'))).toEqual(['c', 'd', 'a', 'b'].slice(0, count * 2))
+    expect(() => decoder.decode(Buffer.from([0x80 + 62 + count]))).toThrow(`no field ${62 + count}`)
   })
 
   it('gives a name that the field it is of loses its place for', () => {
