@@ -9,6 +9,7 @@ it.each([
   ['the first name whose index takes two bytes', ['accept-charset', 'a'], '0f000161'],
   ['a name that is not in the table', ['grpc-status', '0'], '000b677270632d7374617475730130'],
   ['latin1', ['a', 'é\u00ff'], '00016102e9ff'],
+  ['long latin1', ['a', 'é'.repeat(40)], `00016128${'e9'.repeat(40)}`],
   ['no fields', [], ''],
 ])('writes %s', (_, fields, block) => {
   expect(encodeFields(fields).toString('hex')).toBe(block)
