@@ -9,6 +9,12 @@ const { PredictionService, PredictRequest, PredictResponse } = predictionV1
 
 export type Predict = (request: predictionV1.PredictRequest, call: RpcCall) => Promise<predictionV1.PredictResponse>
 
+export type Subscribe = (request: predictionV1.SubscribeRequest, call: RpcCall) => AsyncIterable<predictionV1.SubscribeResponse>
+
+async function* none(): AsyncGenerator<never> {
+  // A subscription that ends at once.
+}
+
 /** As many results as events came. */
 export const echo: Predict = async ({ events }) => ({ results: events.map((value) => ({ result: { $case: 'prediction', value } })) })
 
@@ -53,8 +59,13 @@ export function heldCalls(): HeldCalls {
   return { predict, entered: entered.promise, release: release.resolve }
 }
 
+interface Serving {
+  readonly subscribe?: Subscribe
+  readonly drainTimeoutMs?: number
+}
+
 /** A server of the prediction service, which is drained when the test is over. */
-export async function serve(predict: Predict = echo, drainTimeoutMs = 10_000): Promise<GrpcServer> {
+export async function serve(predict: Predict = echo, { subscribe = none, drainTimeoutMs = 10_000 }: Serving = {}): Promise<GrpcServer> {
   const telemetry = createTelemetry({ service: 'http2-test', logLevel: 'silent', otlp: false })
   const server = new GrpcServer({
     port: 0,
@@ -66,7 +77,7 @@ export async function serve(predict: Predict = echo, drainTimeoutMs = 10_000): P
         implementation: {
           predict: unaryHandler(predict),
           publish: unaryHandler(async () => ({ positions: [] })),
-          subscribe: serverStreamHandler(() => [] as never),
+          subscribe: serverStreamHandler(subscribe),
         },
       },
     ],
@@ -103,12 +114,22 @@ export const callFields: readonly Field[] = [
   ['te', 'trailers'],
 ]
 
+/** The header fields of a call of another method, and others besides. */
+export function fieldsOf(path: string, ...more: readonly Field[]): readonly Field[] {
+  return [...callFields.map(([name, value]): Field => [name, name === ':path' ? path : value]), ...more]
+}
+
 export const callBlock: Buffer = fieldBlock(callFields)
 
 /** A length-prefixed message of a call of Predict. */
 export function message(...events: readonly (string | Uint8Array)[]): Buffer {
-  const bytes = PredictRequest.encode({ pipeline: 'fraud', events: events.map((event) => Buffer.from(event)) }).finish()
+  return prefixed(PredictRequest.encode({ pipeline: 'fraud', events: events.map((event) => Buffer.from(event)) }).finish())
+}
+
+/** gRPC over HTTP2, "Length-Prefixed-Message". */
+export function prefixed(bytes: Uint8Array, compressed = 0): Buffer {
   const prefix = Buffer.alloc(5)
+  prefix[0] = compressed
   prefix.writeUInt32BE(bytes.length, 1)
   return Buffer.concat([prefix, bytes])
 }
