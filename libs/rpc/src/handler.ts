@@ -1,19 +1,10 @@
-import { once } from 'node:events'
-import type {
-  handleBidiStreamingCall,
-  handleServerStreamingCall,
-  handleUnaryCall,
-  Metadata,
-  ServerDuplexStream,
-  ServerWritableStream,
-  StatusObject,
-} from '@grpc/grpc-js'
+import type { StatusObject } from '@grpc/grpc-js'
 import { context, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { MeshError } from '@spillway/core'
-import type { Telemetry } from '@spillway/telemetry'
-import { type RpcCall, ServerCall } from './call.ts'
+import type { RpcCall, ServerCall } from './call.ts'
+import { readRequest, type ServedMethod } from './method.ts'
 import { statusOf } from './status.ts'
-import { headerText, remoteContext } from './trace-context.ts'
+import { remoteContext } from './trace-context.ts'
 
 export interface UnaryRpc {
   readonly kind: 'unary'
@@ -57,10 +48,9 @@ export function bidiStreamHandler<Request, Response>(
   return { kind: 'bidiStream', handle }
 }
 
-/** Runs `work` in the caller's trace, under a server span for `path` where spans are recorded. */
-function inServerSpan(
-  telemetry: Telemetry,
-  path: string,
+/** Runs `work` in the caller's trace, under a server span where spans are recorded. */
+export function inServerSpan(
+  { path, telemetry }: ServedMethod,
   call: ServerCall,
   work: (span: Span | undefined) => Promise<void>,
 ): Promise<void> {
@@ -77,7 +67,8 @@ export function rpcAttributes(path: string): Record<string, string> {
   return { 'rpc.system': 'grpc', 'rpc.service': service ?? '', 'rpc.method': method ?? '' }
 }
 
-function failed(error: unknown, telemetry: Telemetry, path: string, call: ServerCall, span: Span | undefined): StatusObject {
+/** What the caller is told of a failure, which the span and, where nobody expected it, the log hear of too. */
+export function failed(error: unknown, { path, telemetry }: ServedMethod, call: ServerCall, span: Span | undefined): StatusObject {
   const known = error instanceof MeshError
   if (!known && call.aborted === undefined) telemetry.logger.error({ err: error, rpc: path }, 'a gRPC handler failed unexpectedly')
   const mesh = known ? error : new MeshError('INTERNAL', `${path} failed unexpectedly; the server's log says why`)
@@ -86,127 +77,31 @@ function failed(error: unknown, telemetry: Telemetry, path: string, call: Server
   return status
 }
 
-/** How a method of a server is bound: `read` parses a request's bytes, which grpc-js hands on as they are. */
-export interface Binding {
-  readonly path: string
-  readonly read: (bytes: Buffer) => unknown
-  readonly telemetry: Telemetry
-}
-
-function request({ path, read }: Binding, bytes: Buffer): never {
-  try {
-    return read(bytes) as never
-  } catch (error) {
-    throw new MeshError('INVALID_ARGUMENT', `${path}: the request is not of the method's type: ${(error as Error).message}`, {
-      cause: error,
-    })
-  }
-}
-
 /** Runs the handler on a request's bytes, and gives `respond` its response, or the status of its failure. */
 export function answerUnary(
-  rpc: UnaryRpc,
-  binding: Binding,
+  method: ServedMethod<UnaryRpc>,
   bytes: Buffer,
   call: ServerCall,
   respond: (status: StatusObject | null, response?: unknown) => void,
 ): void {
-  const { path, telemetry } = binding
+  const { rpc } = method
   // Outside of the span: refusing has to be cheap.
   if (call.deadlineMs <= Date.now()) {
     call.end()
     const late = new MeshError('DEADLINE_EXCEEDED', 'the deadline had passed before the call began')
-    return respond(failed(late, telemetry, path, call, undefined))
+    return respond(failed(late, method, call, undefined))
   }
-  void inServerSpan(telemetry, path, call, async (span) => {
+  void inServerSpan(method, call, async (span) => {
     try {
-      const response = await rpc.handle(request(binding, bytes), call)
+      const response = await rpc.handle(readRequest(method, bytes), call)
       call.end()
       respond(null, response)
     } catch (error) {
-      const status = failed(error, telemetry, path, call, span)
+      const status = failed(error, method, call, span)
       call.end()
       respond(status)
     } finally {
       span?.end()
     }
   })
-}
-
-/** Of requests that only grpc-js reads: compressed ones. */
-export function bindUnary(rpc: UnaryRpc, binding: Binding): handleUnaryCall<Buffer, unknown> {
-  return (grpcCall, respond) => answerUnary(rpc, binding, grpcCall.request, serverCall(grpcCall), respond)
-}
-
-/** A call as grpc-js holds it. */
-interface GrpcCall {
-  readonly metadata: Metadata
-  getDeadline(): Date | number
-  once(event: 'cancelled', listener: () => void): unknown
-}
-
-function serverCall(grpcCall: GrpcCall): ServerCall {
-  const { metadata } = grpcCall
-  const deadline = grpcCall.getDeadline()
-  const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime()
-  const call = new ServerCall({ metadata, deadlineMs, header: (name) => headerText(metadata, name) })
-  // Emitted after a completed call too.
-  grpcCall.once('cancelled', () => call.giveUp())
-  return call
-}
-
-export function bindServerStream(
-  rpc: ServerStreamRpc,
-  binding: Binding,
-  streams: Set<ServerCall>,
-): handleServerStreamingCall<Buffer, unknown> {
-  return bindStream((stream, call) => rpc.handle(request(binding, stream.request), call), binding, streams)
-}
-
-export function bindBidiStream(rpc: BidiStreamRpc, binding: Binding, streams: Set<ServerCall>): handleBidiStreamingCall<Buffer, unknown> {
-  return bindStream((stream, call) => rpc.handle(requests(binding, stream), call), binding, streams)
-}
-
-/** What comes is left to the handler to read; that it reads no more does not end the call. */
-async function* requests(binding: Binding, stream: ServerDuplexStream<Buffer, unknown>): AsyncGenerator<never> {
-  for await (const bytes of stream.iterator({ destroyOnReturn: false })) yield request(binding, bytes as Buffer)
-}
-
-function bindStream<Stream extends ServerWritableStream<Buffer, unknown> | ServerDuplexStream<Buffer, unknown>>(
-  respond: (stream: Stream, call: ServerCall) => AsyncIterable<unknown>,
-  { path, telemetry }: Binding,
-  streams: Set<ServerCall>,
-): (stream: Stream) => void {
-  return (stream) => {
-    const call = serverCall(stream)
-    streams.add(call)
-    void inServerSpan(telemetry, path, call, async (span) => {
-      try {
-        await send(respond(stream, call), stream, call)
-        if (call.aborted !== undefined) throw call.aborted
-        call.end()
-        stream.end()
-      } catch (error) {
-        const status = failed(call.aborted ?? error, telemetry, path, call, span)
-        call.end()
-        // The way grpc-js takes a stream's status other than OK.
-        stream.emit('error', Object.assign(new Error(status.details), status))
-      } finally {
-        streams.delete(call)
-        span?.end()
-      }
-    })
-  }
-}
-
-async function send(
-  responses: AsyncIterable<unknown>,
-  stream: ServerWritableStream<Buffer, unknown> | ServerDuplexStream<Buffer, unknown>,
-  call: ServerCall,
-): Promise<void> {
-  for await (const response of responses) {
-    if (call.aborted !== undefined) return
-    // After a cancellation grpc-js never drains: the signal ends the wait, by throwing.
-    if (!stream.write(response)) await once(stream, 'drain', { signal: call.signal })
-  }
 }

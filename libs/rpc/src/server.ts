@@ -1,12 +1,6 @@
 import { readFile } from 'node:fs/promises'
-import {
-  type handleBidiStreamingCall,
-  type handleServerStreamingCall,
-  type handleUnaryCall,
-  Server,
-  ServerCredentials,
-  type ServiceDefinition,
-} from '@grpc/grpc-js'
+import { type AddressInfo, createServer, type Server as SocketServer, type Socket } from 'node:net'
+import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js'
 import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
 import { type Component, MeshError } from '@spillway/core'
@@ -14,10 +8,11 @@ import type { Telemetry } from '@spillway/telemetry'
 import { descriptorSetFile } from '@spillway/wire'
 import { HealthImplementation } from 'grpc-health-check'
 import type { Admission } from './admission.ts'
-import type { ServerCall } from './call.ts'
-import { gateStreams } from './gate.ts'
-import { bindBidiStream, bindServerStream, bindUnary, type Binding, type RpcHandler } from './handler.ts'
-import type { UnaryRoute } from './unary-stream.ts'
+import { Front } from './front.ts'
+import type { RpcHandler } from './handler.ts'
+import { ServerConnection } from './http2/server-connection.ts'
+import type { ServedMethod } from './method.ts'
+import { Relay, type RelayTarget } from './relay.ts'
 
 /** A service and a handler for each of its methods, by the definition's names. */
 export interface GrpcService {
@@ -42,56 +37,53 @@ export interface GrpcServerOptions {
   readonly drainTimeoutMs?: number
 }
 
-type GrpcHandler = handleUnaryCall<Buffer, unknown> | handleServerStreamingCall<Buffer, unknown> | handleBidiStreamingCall<Buffer, unknown>
+const defaultMaxMessageBytes = 16 * 1024 * 1024
 
 /** A gRPC server with health (grpc.health.v1) and reflection (v1 and v1alpha). It listens from `start` on, and is SERVING once `setServing(true)` says so. */
 export class GrpcServer implements Component {
   readonly #options: GrpcServerOptions
-  readonly #server: Server
+  readonly #standard = new StandardServices()
   readonly #health: HealthImplementation
   readonly #serviceNames: readonly string[]
-  readonly #streams = new Set<ServerCall>()
-  readonly #admissions = new Map<string, Admission>()
-  readonly #routes = new Map<string, UnaryRoute>()
-  readonly #maxMessageBytes: number
+  readonly #front: Front
+  readonly #listener: SocketServer
+  readonly #connections = new Set<ServerConnection>()
+  #relayTarget: RelayTarget | undefined
   #port: number
   #drained: Promise<void> | undefined
 
   constructor(options: GrpcServerOptions) {
     this.#options = options
     this.#port = options.port
-    const maxBytes = options.maxMessageBytes ?? 16 * 1024 * 1024
-    this.#maxMessageBytes = maxBytes
-    this.#server = new Server({
-      'grpc.max_receive_message_length': maxBytes,
-      'grpc.max_send_message_length': maxBytes,
-      'grpc.keepalive_time_ms': 60_000,
-      'grpc.keepalive_timeout_ms': 20_000,
-      'grpc.enable_channelz': 0,
-      'grpc.so_reuseport': 0,
-    })
     this.#serviceNames = options.services.map((service) => serviceName(service.definition))
-    for (const service of options.services) this.#add(service)
     this.#health = new HealthImplementation()
-    this.#health.addToServer(this.#server)
+    this.#health.addToServer(this.#standard)
+    this.#front = new Front(options.requestTimeoutMs ?? 30_000)
+    for (const service of options.services) this.#add(service)
+    this.#listener = createServer((socket) => this.#connect(socket))
     this.setServing(false)
   }
 
+  #connect(socket: Socket): void {
+    const relay = new Relay(this.#relayTarget!)
+    const connection: ServerConnection = new ServerConnection(socket, {
+      onRequest: (stream, head) => this.#front.begin(stream, head, relay),
+      onClose: () => {
+        relay.close()
+        this.#connections.delete(connection)
+      },
+    })
+    this.#connections.add(connection)
+  }
+
   #add({ definition, implementation, admissions = {} }: GrpcService): void {
-    const handlers: Record<string, GrpcHandler> = {}
-    const unread: Record<string, ServiceDefinition[string]> = {}
-    for (const [name, method] of Object.entries(definition)) {
+    const { telemetry, maxMessageBytes = defaultMaxMessageBytes } = this.#options
+    for (const [name, { path, requestDeserialize, responseSerialize }] of Object.entries(definition)) {
       const rpc = implementation[name]
-      if (rpc === undefined) throw new MeshError('INTERNAL', `no handler for ${method.path}`)
-      const admission = admissions[name]
-      if (admission !== undefined) this.#admissions.set(method.path, admission)
-      const binding: Binding = { path: method.path, read: method.requestDeserialize, telemetry: this.#options.telemetry }
-      handlers[name] = bind(rpc, binding, this.#streams)
-      if (rpc.kind === 'unary')
-        this.#routes.set(method.path, { rpc, binding, write: method.responseSerialize, maxMessageBytes: this.#maxMessageBytes })
-      unread[name] = { ...method, requestDeserialize: (bytes: Buffer) => bytes }
+      if (rpc === undefined) throw new MeshError('INTERNAL', `no handler for ${path}`)
+      const method: ServedMethod = { path, rpc, read: requestDeserialize, write: responseSerialize, maxMessageBytes, telemetry }
+      this.#front.serve(method, admissions[name])
     }
-    this.#server.addService(unread, handlers as Parameters<Server['addService']>[1])
   }
 
   /** The port that it listens on, once started. */
@@ -102,28 +94,21 @@ export class GrpcServer implements Component {
   /** @throws MeshError FAILED_PRECONDITION where the address cannot be listened on. */
   async start(_signal?: AbortSignal): Promise<void> {
     await this.#addReflection()
-    const host = this.#options.host ?? '127.0.0.1'
-    const address = `${host.includes(':') ? `[${host}]` : host}:${this.#options.port}`
-    this.#port = await new Promise<number>((resolve, reject) => {
-      this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
-        if (error === null) return resolve(port)
-        // grpc-js keeps the reason to itself ("No address added out of total 1 resolved").
-        const message = `cannot listen for gRPC on ${address}: the port is in use by another process, or the host is not this machine's`
-        reject(new MeshError('FAILED_PRECONDITION', message, { cause: error }))
-      })
+    this.#relayTarget = {
+      paths: this.#standard.paths,
+      injector: this.#standard.createConnectionInjector(ServerCredentials.createInsecure()),
+    }
+    const { host = '127.0.0.1', port } = this.#options
+    await new Promise<void>((resolve, reject) => {
+      this.#listener.once('error', (error) => reject(cannotListen(host, port, error)))
+      this.#listener.listen({ host, port }, resolve)
     })
-    const { requestTimeoutMs = 30_000 } = this.#options
-    gateStreams(this.#server, {
-      routes: this.#routes,
-      admissions: this.#admissions,
-      maxMessageBytes: this.#maxMessageBytes,
-      requestTimeoutMs,
-    })
+    this.#port = (this.#listener.address() as AddressInfo).port
   }
 
   async #addReflection(): Promise<void> {
     const descriptors = await readFile(descriptorSetFile)
-    new ReflectionService(loadFileDescriptorSetFromBuffer(descriptors), { services: [...this.#serviceNames] }).addToServer(this.#server)
+    new ReflectionService(loadFileDescriptorSetFromBuffer(descriptors), { services: [...this.#serviceNames] }).addToServer(this.#standard)
   }
 
   /** What the health service answers, for the server and each of its services. */
@@ -139,23 +124,37 @@ export class GrpcServer implements Component {
 
   async #shutdown(): Promise<void> {
     this.setServing(false)
-    for (const call of this.#streams) call.abort(new MeshError('UNAVAILABLE', 'the server is shutting down; resume on another or later'))
-    await new Promise<void>((resolve) => {
-      const limit = setTimeout(() => {
-        this.#server.forceShutdown()
-        resolve()
-      }, this.#options.drainTimeoutMs ?? 10_000)
-      this.#server.tryShutdown(() => {
-        clearTimeout(limit)
-        resolve()
-      })
-    })
+    this.#front.endStreams(new MeshError('UNAVAILABLE', 'the server is shutting down; resume on another or later'))
+    const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()))
+    const limit = setTimeout(() => {
+      for (const connection of this.#connections) connection.destroy()
+    }, this.#options.drainTimeoutMs ?? 10_000)
+    for (const connection of this.#connections) connection.drain()
+    await closed
+    clearTimeout(limit)
+    this.#standard.forceShutdown()
   }
 }
 
-function bind(rpc: RpcHandler, binding: Binding, streams: Set<ServerCall>): GrpcHandler {
-  if (rpc.kind === 'unary') return bindUnary(rpc, binding)
-  return rpc.kind === 'serverStream' ? bindServerStream(rpc, binding, streams) : bindBidiStream(rpc, binding, streams)
+/** grpc-js's server, for the services that come with it: health and reflection. */
+class StandardServices extends Server {
+  /** Of its methods. */
+  readonly paths = new Set<string>()
+
+  constructor() {
+    super({ 'grpc.enable_channelz': 0 })
+  }
+
+  override addService(service: ServiceDefinition, implementation: UntypedServiceImplementation): void {
+    for (const { path } of Object.values(service)) this.paths.add(path)
+    super.addService(service, implementation)
+  }
+}
+
+function cannotListen(host: string, port: number, error: NodeJS.ErrnoException): MeshError {
+  const address = `${host.includes(':') ? `[${host}]` : host}:${port}`
+  const why = error.code === 'EADDRINUSE' ? 'the port is in use by another process' : (error.code ?? error.message)
+  return new MeshError('FAILED_PRECONDITION', `cannot listen for gRPC on ${address}: ${why}`, { cause: error })
 }
 
 /** `package.Service` of the path `/package.Service/Method` that every method carries. */

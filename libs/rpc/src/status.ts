@@ -15,6 +15,12 @@ export function statusOf(error: MeshError): StatusObject {
   return { code: codeNumbers[error.code], details: error.message.slice(0, maxMessageCharacters).toWellFormed(), metadata }
 }
 
+/** A status as fields of headers or trailers (gRPC over HTTP2, "Status"). */
+export function statusFields({ code, details, metadata }: StatusObject): string[] {
+  const more = Object.entries(metadata.getMap()).flatMap(([name, value]) => [name, String(value)])
+  return ['grpc-status', String(code), 'grpc-message', encodeURI(details), ...more]
+}
+
 /** grpc-js's words for a server that cannot be connected to, around those that say why. */
 const notConnected = /^No connection established\. Last error: (?:Error: )?(.+)\. Resolution note: .*$/s
 

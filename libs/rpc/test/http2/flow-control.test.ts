@@ -15,7 +15,7 @@ import {
   settings,
   windowUpdate,
 } from './raw-frames.ts'
-import { call, callBlock, callFields, eventsOf, expectAlive, expectEcho, greet, message, type Predict, serve } from './wire-rig.ts'
+import { call, callBlock, callFields, eventsOf, expectEcho, greet, message, type Predict, serve } from './wire-rig.ts'
 import { SendWindows } from './send-windows.ts'
 
 /** Answers with one result that makes a body of so many bytes. */
@@ -206,6 +206,8 @@ it.each([
       }
       if (client.framesOf(id, frameType.rstStream).length === 0) client.send(leave(id))
     }
-    await expectAlive(client, 41)
+    client.send(headers(41, callBlock))
+    await windows.send(41, message('still here'))
+    await expectEcho(client, 41, 'still here')
   },
 )
