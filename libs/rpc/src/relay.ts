@@ -115,8 +115,9 @@ class RelayedStream implements StreamReader {
   }
 }
 
-function block(headers: IncomingHttpHeaders): Buffer {
-  return encodeFields(Object.entries(headers).flatMap(([name, value]) => [value ?? []].flat().flatMap((one) => [name, one])))
+/** `:status` is a number. */
+function block(headers: Readonly<Record<string, number | string | readonly string[] | undefined>>): Buffer {
+  return encodeFields(Object.entries(headers).flatMap(([name, value]) => [value ?? []].flat().flatMap((one) => [name, String(one)])))
 }
 
 function ignore(): void {
