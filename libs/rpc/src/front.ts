@@ -46,7 +46,7 @@ export class Front {
     if (head['content-type']?.startsWith('application/grpc') !== true) return stream.end(notGrpc)
     const path = head[':path']!
     const route = this.#routes.get(path)
-    if (route === undefined && relay.takes(path)) return void (stream.reader = relay.begin(stream, head))
+    if (route === undefined && relay.takes(path)) return relay.begin(stream, head)
     if (route === undefined) return stream.end(refusal(new MeshError('UNIMPLEMENTED', `the server does not implement the method ${path}`)))
     const { method, admission } = route
     const place = admission?.admit(head['grpc-timeout'] === undefined)

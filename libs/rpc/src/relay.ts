@@ -26,9 +26,16 @@ export class Relay {
     return this.#target.paths.has(path)
   }
 
-  /** @returns who reads the request */
-  begin(stream: ServerStream, head: RequestHead): StreamReader {
-    return new RelayedStream(stream, this.#connected().request({ ...head }, { endStream: false }))
+  /** Gives the request its reader, or gives it up. */
+  begin(stream: ServerStream, head: RequestHead): void {
+    let inner: ClientHttp2Stream
+    try {
+      inner = this.#connected().request({ ...head }, { endStream: false })
+    } catch {
+      // Node.js holds fields to more rules than HTTP/2 does, and says so by throwing.
+      return stream.reset(errorCode.protocol)
+    }
+    stream.reader = new RelayedStream(stream, inner)
   }
 
   #connected(): ClientHttp2Session {

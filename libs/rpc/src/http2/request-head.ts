@@ -4,7 +4,17 @@ import type { Fields } from './field-decoder.ts'
 export type RequestHead = Readonly<Record<string, string>>
 
 /** RFC 9113, 8.2.2: they are of HTTP/1.1's connections. */
-const ofConnections: ReadonlySet<string> = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade'])
+const ofConnections: ReadonlySet<string> = new Set([
+  'connection',
+  'http2-settings',
+  'keep-alive',
+  'proxy-connection',
+  'transfer-encoding',
+  'upgrade',
+])
+/** RFC 9110, 5.6.2, in lower case: what a name may be of, by code. */
+const nameCodes = new Uint8Array(0x100)
+for (const character of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") nameCodes[character.charCodeAt(0)] = 1
 const pseudoNames: ReadonlySet<string> = new Set([':method', ':scheme', ':path', ':authority'])
 const colon = 0x3a
 
@@ -37,11 +47,7 @@ export function areTrailers(fields: Fields): boolean {
 
 function isPlainField(name: string, value: string): boolean {
   if (name === '' || ofConnections.has(name) || (name === 'te' && value !== 'trailers')) return false
-  for (let i = 0; i < name.length; i++) {
-    const code = name.charCodeAt(i)
-    // Controls, space, colon, capitals, and what is not ASCII.
-    if (code <= 0x20 || code === colon || (code >= 0x41 && code <= 0x5a) || code >= 0x7f) return false
-  }
+  for (let i = 0; i < name.length; i++) if (nameCodes[name.charCodeAt(i)] !== 1) return false
   return isPlainValue(value)
 }
 
