@@ -16,8 +16,10 @@ export class StreamedCall extends ServedCall {
   #failure: MeshError | undefined
   #isWhole = false
   readonly #others: Set<StreamedCall>
-  /** Goes on with whoever waits: for a message, or for the client to read. */
-  #wake: (() => void) | undefined
+  /** Goes on with who waits for a message; a handler may do so while its response waits. */
+  #wakeReader: (() => void) | undefined
+  /** Goes on with who waits for the client to read. */
+  #wakeWriter: (() => void) | undefined
 
   /** @param others it is one of these until it is over */
   constructor(method: ServedMethod<ServerStreamRpc | BidiStreamRpc>, arrival: Arrival, others: Set<StreamedCall>) {
@@ -27,13 +29,14 @@ export class StreamedCall extends ServedCall {
     this.#encoding = arrival.head['grpc-encoding']
     this.#reader = new MessageReader(method.maxMessageBytes)
     this.stream.keepsCount = true
-    this.stream.onDrain = () => this.#wake?.()
+    this.stream.onDrain = () => this.#wakeWriter?.()
   }
 
   override start(): void {
     super.start()
     if (this.isOver) return
     this.#others.add(this)
+    this.call.signal.addEventListener('abort', this.#wake, { once: true })
     const method = this.#method
     void inServerSpan(method, this.call, async (span) => {
       try {
@@ -55,7 +58,9 @@ export class StreamedCall extends ServedCall {
   }
 
   override data(chunk: Buffer): void {
+    if (!this.stream.keepsCount) return
     this.#heldBytes += chunk.length
+    if (this.isOver || this.#failure !== undefined) return this.#give()
     this.#reader.push(chunk)
     try {
       checkEncoding(this.#encoding)
@@ -65,26 +70,26 @@ export class StreamedCall extends ServedCall {
     }
     // A message may be larger than the window.
     if (this.#messages.length === 0) this.#give()
-    this.#wake?.()
+    this.#wakeReader?.()
   }
 
   override end(): void {
     if (!this.#reader.isEmpty) this.#failure ??= new MeshError('INTERNAL', 'the message ends before its length')
     this.#isWhole = true
-    this.#wake?.()
+    this.#wakeReader?.()
   }
 
   override closed(): void {
     super.closed()
     this.#give()
-    this.#wake?.()
+    this.#wake()
   }
 
   async #respond(): Promise<void> {
     for await (const response of await this.#responses()) {
       this.#expectWanted()
       this.send(writeResponse(this.#method, response))
-      while (this.stream.isFull && !this.stream.isClosed) await this.#woken()
+      while (this.stream.isFull && this.call.aborted === undefined) await new Promise<void>((resolve) => (this.#wakeWriter = resolve))
     }
     this.#expectWanted()
   }
@@ -108,15 +113,16 @@ export class StreamedCall extends ServedCall {
       this.#expectWanted()
       if (this.#failure !== undefined) throw this.#failure
       if (this.#isWhole) return undefined
-      await this.#woken()
+      await new Promise<void>((resolve) => (this.#wakeReader = resolve))
     }
     const message = this.#messages.shift()!
     if (this.#messages.length === 0) this.#give()
     return message.isCompressed ? decompressed(message, this.#encoding, this.#method.maxMessageBytes) : message.bytes
   }
 
-  #woken(): Promise<void> {
-    return new Promise((resolve) => (this.#wake = resolve))
+  readonly #wake = (): void => {
+    this.#wakeReader?.()
+    this.#wakeWriter?.()
   }
 
   #expectWanted(): void {
