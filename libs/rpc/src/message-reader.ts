@@ -8,10 +8,20 @@ export interface Message {
   readonly bytes: Buffer
 }
 
-/** Finds the messages in a request's bytes (gRPC over HTTP2, "Length-Prefixed-Message"). */
+/** So much memory is taken for a message as it begins to come; then four times what it has come to, up to what it says that it has. */
+const firstBytes = 4096
+const growth = 4
+
+/**
+ * Finds the messages in a request's bytes (gRPC over HTTP2, "Length-Prefixed-Message"). What has come of a message is copied while the rest is missing: a byte of
+ * it would hold all that was read from the socket with it.
+ */
 export class MessageReader {
   readonly #maxMessageBytes: number
-  #parts: Buffer[] = []
+  /** Begins with what came and was not given. */
+  #held: Buffer = Buffer.alloc(0)
+  /** Whether more may be written behind it. */
+  #isOwn = false
   #bytes = 0
   /** Of the next message with its prefix; undefined while that is not there. */
   #expected: number | undefined
@@ -26,33 +36,53 @@ export class MessageReader {
   }
 
   push(chunk: Buffer): void {
-    this.#parts.push(chunk)
+    if (this.#bytes === 0) {
+      this.#held = chunk
+      this.#isOwn = false
+    } else {
+      this.#makeRoom(chunk.length)
+      this.#held.set(chunk, this.#bytes)
+    }
     this.#bytes += chunk.length
   }
 
   /** The next message, as soon as it is whole. @throws MeshError RESOURCE_EXHAUSTED where it says that it is larger than may be */
   next(): Message | undefined {
     this.#expected ??= this.#bytes < prefixBytes ? undefined : this.#expect()
-    const end = this.#expected
-    if (end === undefined || this.#bytes < end) return undefined
-    const all = this.#joined()
-    this.#parts = all.length === end ? [] : [all.subarray(end)]
+    const [all, end] = [this.#held, this.#expected]
+    if (end === undefined || this.#bytes < end) {
+      this.#makeRoom(0)
+      return undefined
+    }
+    this.#held = all.subarray(end)
     this.#bytes -= end
     this.#expected = undefined
     return { isCompressed: all[0] !== 0, bytes: all.subarray(prefixBytes, end) }
   }
 
   #expect(): number {
-    const length = this.#joined().readUInt32BE(1)
+    const length = this.#held.readUInt32BE(1)
     if (length > this.#maxMessageBytes)
       throw new MeshError('RESOURCE_EXHAUSTED', `Received message larger than max (${length} vs. ${this.#maxMessageBytes})`)
     return prefixBytes + length
   }
 
-  #joined(): Buffer {
-    if (this.#parts.length > 1) this.#parts = [Buffer.concat(this.#parts, this.#bytes)]
-    return this.#parts[0]!
+  /** For so much behind what is held. */
+  #makeRoom(bytes: number): void {
+    const needed = this.#bytes + bytes
+    if (needed === 0 || (this.#isOwn && needed <= this.#held.length)) return
+    const room = Math.min(this.#expected ?? 0, Math.max(firstBytes, growth * needed))
+    const own = Buffer.allocUnsafeSlow(Math.max(needed, room))
+    own.set(this.#held.subarray(0, this.#bytes))
+    this.#held = own
+    this.#isOwn = true
   }
+}
+
+/** The message without what was read from the socket with it, where that is more. */
+export function detached(message: Message): Message {
+  const { isCompressed, bytes } = message
+  return bytes.buffer.byteLength <= 2 * (prefixBytes + bytes.length) ? message : { isCompressed, bytes: Buffer.from(bytes) }
 }
 
 const decoders: Readonly<Record<string, (bytes: Buffer, options: { readonly maxOutputLength: number }) => Promise<Buffer>>> = {

@@ -1,6 +1,6 @@
 import { MeshError } from '@spillway/core'
 import { type BidiStreamRpc, failed, inServerSpan, type ServerStreamRpc } from './handler.ts'
-import { checkEncoding, decompressed, type Message, MessageReader } from './message-reader.ts'
+import { checkEncoding, decompressed, detached, type Message, MessageReader } from './message-reader.ts'
 import { readRequest, type ServedMethod, writeResponse } from './method.ts'
 import { type Arrival, ServedCall } from './served-call.ts'
 
@@ -64,7 +64,7 @@ export class StreamedCall extends ServedCall {
     this.#reader.push(chunk)
     try {
       checkEncoding(this.#encoding)
-      for (let next = this.#reader.next(); next !== undefined; next = this.#reader.next()) this.#messages.push(next)
+      for (let next = this.#reader.next(); next !== undefined; next = this.#reader.next()) this.#messages.push(detached(next))
     } catch (error) {
       this.#failure = MeshError.from(error)
     }
