@@ -29,6 +29,9 @@ const prefaceMs = 10_000
 /** A peer that has been silent so long is asked whether it is there, and has a while to say so. */
 const silentMs = 60_000
 const pingAnswerMs = 20_000
+/** What a peer may take to read all that was sent before the end, and then to end as well. */
+const farewellMs = 20_000
+const lingerMs = 2000
 
 const nothing = Buffer.alloc(0)
 
@@ -52,6 +55,7 @@ export class ServerConnection {
   #isPinged = false
   #isDraining = false
   #isOver = false
+  #cut: NodeJS.Timeout | undefined
 
   constructor(socket: Socket, options: ServerConnectionOptions) {
     this.#socket = socket
@@ -70,7 +74,7 @@ export class ServerConnection {
       reset: (id, code) => this.#reset(id, code),
       closed: (stream) => {
         this.#streams.delete(stream.id)
-        if (this.#isDraining && this.#streams.size === 0) this.#finish()
+        if (this.#isDraining && !this.#isOver && this.#streams.size === 0) this.#finish()
       },
     }
     this.#reader = new FrameReader({
@@ -220,12 +224,19 @@ export class ServerConnection {
     this.#link.outbox.frame(frameType.goAway, 0, 0, payload)
   }
 
-  /** What is on its way is still sent. */
+  /** What is on its way is still sent. What comes is read on, and thrown away: a socket that is closed answers it by a reset, and drops what it was sending. */
   #finish(): void {
     this.#isOver = true
     this.#reader.stop()
+    this.#closeStreams()
     this.#link.outbox.flush()
-    this.#socket.destroySoon()
+    this.#cutIn(farewellMs)
+    this.#socket.end(() => this.#cutIn(lingerMs))
+  }
+
+  #cutIn(delayMs: number): void {
+    clearTimeout(this.#cut)
+    if (!this.#socket.destroyed) this.#cut = setTimeout(() => this.destroy(), delayMs)
   }
 
   readonly #silent = (): void => {
@@ -237,9 +248,13 @@ export class ServerConnection {
 
   readonly #closed = (): void => {
     this.#isOver = true
-    this.#isDraining = false
-    for (const stream of this.#streams.values()) stream.close()
+    clearTimeout(this.#cut)
+    this.#closeStreams()
     this.#options.onClose()
+  }
+
+  #closeStreams(): void {
+    for (const stream of this.#streams.values()) stream.close()
   }
 }
 

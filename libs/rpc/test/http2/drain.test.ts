@@ -74,6 +74,23 @@ it('RFC 9113 6.8: an answer that waits for window is sent while the server drain
   await drained
 })
 
+it('RFC 9113 6.8: an answer that is read slowly arrives though its reader goes on sending', async () => {
+  const large = 3_000_000
+  const server = await serve(async () => ({ results: [{ result: { $case: 'prediction', value: Buffer.alloc(large) } }] }))
+  const client = await greet(server, [setting.initialWindowSize, maxWindowBytes])
+  client.send(windowUpdate(0, 2 ** 30), call(1))
+  await client.frame('DATA', ({ type }) => type === frameType.data)
+  const drained = server.drain()
+  client.stopReading()
+  for (let turn = 0; turn < 50; turn++) {
+    await client.sendThrough(windowUpdate(0, 1))
+    await new Promise(setImmediate)
+  }
+  client.readOn()
+  expect((await client.answer(1)).body.length).toBeGreaterThan(large)
+  await drained
+})
+
 it('RFC 9113 6.8: PINGs are answered while the server drains', async () => {
   const { predict, entered, release } = heldCalls()
   const server = await serve(predict)

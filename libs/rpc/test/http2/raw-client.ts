@@ -79,6 +79,10 @@ export class RawClient {
     this.#socket.pause()
   }
 
+  readOn(): void {
+    this.#socket.resume()
+  }
+
   /** Sends no more. */
   end(): void {
     this.#socket.end()

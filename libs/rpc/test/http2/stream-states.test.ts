@@ -70,6 +70,16 @@ it('RFC 9113 5.1: a connection that closes ends its calls', async () => {
   await expect.poll(waiting).toBe(0)
 })
 
+it('RFC 9113 5.4.1: a connection that is ended for an error ends its calls at once', async () => {
+  const { predict, waiting } = waitingCalls()
+  const client = await greet(await serve(predict))
+  client.send(call(1, 'wait'))
+  await expect.poll(waiting).toBe(1)
+  client.stopReading()
+  client.send(windowUpdate(0, 0))
+  await expect.poll(waiting, { timeout: 1000 }).toBe(0)
+})
+
 it.each([
   { what: 'DATA on an answered stream', late: lastData(1, message('late')) },
   { what: 'HEADERS on an answered stream', late: call(1, 'late') },
