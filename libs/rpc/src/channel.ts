@@ -2,7 +2,7 @@ import { Client, connectivityState, credentials, Metadata, type MethodDefinition
 import { context, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { type Component, MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
-import { rpcAttributes } from './handler.ts'
+import { rpcAttributes } from './answer.ts'
 import { errorOf } from './status.ts'
 import { injectTrace } from './trace-context.ts'
 

@@ -1,5 +1,6 @@
 import { MeshError } from '@spillway/core'
-import { type BidiStreamRpc, failed, inServerSpan, type ServerStreamRpc } from './handler.ts'
+import { failed, inServerSpan } from './answer.ts'
+import type { BidiStreamRpc, ServerStreamRpc } from './handler.ts'
 import { checkEncoding, decompressed, detached, type Message, MessageReader } from './message-reader.ts'
 import { readRequest, type ServedMethod, writeResponse } from './method.ts'
 import { type Arrival, ServedCall } from './served-call.ts'

@@ -1,6 +1,7 @@
 import type { StatusObject } from '@grpc/grpc-js'
 import { MeshError } from '@spillway/core'
-import { answerUnary, type UnaryRpc } from './handler.ts'
+import { answerUnary } from './answer.ts'
+import type { UnaryRpc } from './handler.ts'
 import { checkEncoding, decompressed, type Message, MessageReader } from './message-reader.ts'
 import { type ServedMethod, writeResponse } from './method.ts'
 import { type Arrival, ServedCall } from './served-call.ts'
