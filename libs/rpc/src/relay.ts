@@ -1,10 +1,13 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2'
 import { duplexPair } from 'node:stream'
 import type { ConnectionInjector } from '@grpc/grpc-js'
+import type { MeshError } from '@spillway/core'
 import { encodeFields } from './http2/field-encoder.ts'
 import { errorCode } from './http2/frames.ts'
 import type { RequestHead } from './http2/request-head.ts'
 import type { ServerStream, StreamReader } from './http2/server-stream.ts'
+import { answerFields } from './served-call.ts'
+import { statusFields, statusOf } from './status.ts'
 
 /** grpc-js's server. */
 export interface RelayTarget {
@@ -16,6 +19,7 @@ export interface RelayTarget {
 /** Hands a connection's requests on to grpc-js, over a connection within the process. */
 export class Relay {
   readonly #target: RelayTarget
+  readonly #streams = new Set<RelayedStream>()
   #session: ClientHttp2Session | undefined
 
   constructor(target: RelayTarget) {
@@ -35,7 +39,12 @@ export class Relay {
       // Node.js holds fields to more rules than HTTP/2 does, and says so by throwing.
       return stream.reset(errorCode.protocol)
     }
-    stream.reader = new RelayedStream(stream, inner)
+    stream.reader = new RelayedStream(stream, inner, this.#streams)
+  }
+
+  /** Ends what is relayed: it may go on for ever. */
+  endStreams(reason: MeshError): void {
+    for (const stream of this.#streams) stream.fail(reason)
   }
 
   #connected(): ClientHttp2Session {
@@ -58,17 +67,21 @@ class RelayedStream implements StreamReader {
   #trailers: IncomingHttpHeaders = {}
   /** Came, and is not given back to the client's window. */
   #heldBytes = 0
+  #hasHead = false
+  readonly #others: Set<RelayedStream>
 
-  constructor(stream: ServerStream, inner: ClientHttp2Stream) {
+  /** @param others it is one of these until it is over */
+  constructor(stream: ServerStream, inner: ClientHttp2Stream, others: Set<RelayedStream>) {
     this.#stream = stream
     this.#inner = inner
+    this.#others = others.add(this)
     stream.keepsCount = true
     stream.onDrain = () => void inner.resume()
     inner
       .on('response', (headers, flags) => this.#respond(headers, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0))
       .on('trailers', (trailers) => (this.#trailers = trailers))
       .on('data', (chunk: Buffer) => this.#answer(chunk))
-      .on('end', () => this.#stream.reader === this && this.#end(this.#trailers))
+      .on('end', () => this.#stream.reader === this && this.#end(block(this.#trailers)))
       .on('error', ignore)
       .on('close', () => this.#closed())
   }
@@ -87,8 +100,13 @@ class RelayedStream implements StreamReader {
   }
 
   #respond(headers: IncomingHttpHeaders, isAll: boolean): void {
-    if (isAll) this.#end(headers)
-    else this.#stream.respond(block(headers))
+    if (isAll) return this.#end(block(headers))
+    this.#hasHead = true
+    this.#stream.respond(block(headers))
+  }
+
+  fail(error: MeshError): void {
+    this.#end(encodeFields([...(this.#hasHead ? [] : answerFields), ...statusFields(statusOf(error))]))
   }
 
   #answer(chunk: Buffer): void {
@@ -96,8 +114,8 @@ class RelayedStream implements StreamReader {
     if (this.#stream.isFull) this.#inner.pause()
   }
 
-  #end(headers: IncomingHttpHeaders): void {
-    this.#stream.end(block(headers))
+  #end(fields: Buffer): void {
+    this.#stream.end(fields)
     this.#letGo()
     this.#inner.close()
   }
@@ -110,6 +128,7 @@ class RelayedStream implements StreamReader {
 
   /** What still comes of the request is thrown away. */
   #letGo(): void {
+    this.#others.delete(this)
     this.#give(this.#heldBytes)
     this.#stream.keepsCount = false
     this.#stream.reader = undefined

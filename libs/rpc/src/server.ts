@@ -47,7 +47,8 @@ export class GrpcServer implements Component {
   readonly #serviceNames: readonly string[]
   readonly #front: Front
   readonly #listener: SocketServer
-  readonly #connections = new Set<ServerConnection>()
+  /** Each with the relay of its own. */
+  readonly #connections = new Map<ServerConnection, Relay>()
   #relayTarget: RelayTarget | undefined
   #port: number
   #drained: Promise<void> | undefined
@@ -73,7 +74,7 @@ export class GrpcServer implements Component {
         this.#connections.delete(connection)
       },
     })
-    this.#connections.add(connection)
+    this.#connections.set(connection, relay)
   }
 
   #add({ definition, implementation, admissions = {} }: GrpcService): void {
@@ -124,12 +125,16 @@ export class GrpcServer implements Component {
 
   async #shutdown(): Promise<void> {
     this.setServing(false)
-    this.#front.endStreams(new MeshError('UNAVAILABLE', 'the server is shutting down; resume on another or later'))
+    const reason = new MeshError('UNAVAILABLE', 'the server is shutting down; resume on another or later')
+    this.#front.endStreams(reason)
     const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()))
     const limit = setTimeout(() => {
-      for (const connection of this.#connections) connection.destroy()
+      for (const connection of this.#connections.keys()) connection.destroy()
     }, this.#options.drainTimeoutMs ?? 10_000)
-    for (const connection of this.#connections) connection.drain()
+    for (const [connection, relay] of this.#connections) {
+      relay.endStreams(reason)
+      connection.drain()
+    }
     await closed
     clearTimeout(limit)
     this.#standard.forceShutdown()

@@ -42,7 +42,7 @@ const nothing = Buffer.alloc(0)
 export class ServerConnection {
   readonly #socket: Socket
   readonly #options: ServerConnectionOptions
-  readonly #link: StreamLink & { maxFrameBytes: number }
+  readonly #link: StreamLink & { maxFrameBytes: number; isDraining: boolean }
   readonly #reader: FrameReader
   readonly #decoder: FieldDecoder = new FieldDecoder({ maxTableBytes: fieldTableBytes, maxListBytes: maxFieldListBytes })
   readonly #received: ReceiveWindow = new ReceiveWindow(windowBytes)
@@ -53,7 +53,6 @@ export class ServerConnection {
   readonly #givenUp = new Set<number>()
   #lastStream = 0
   #isPinged = false
-  #isDraining = false
   #isOver = false
   #cut: NodeJS.Timeout | undefined
 
@@ -66,6 +65,7 @@ export class ServerConnection {
       sendWindow: defaultWindowBytes,
       maxFrameBytes: defaultFrameBytes,
       receiveWindowBytes: windowBytes,
+      isDraining: false,
       blocked: new Set(),
       taken: (bytes) => {
         const given = this.#received.taken(bytes)
@@ -74,7 +74,7 @@ export class ServerConnection {
       reset: (id, code) => this.#reset(id, code),
       closed: (stream) => {
         this.#streams.delete(stream.id)
-        if (this.#isDraining && !this.#isOver && this.#streams.size === 0) this.#finish()
+        if (this.#link.isDraining && !this.#isOver && this.#streams.size === 0) this.#finish()
       },
     }
     this.#reader = new FrameReader({
@@ -103,10 +103,11 @@ export class ServerConnection {
 
   /** Takes no more requests, and ends when those that came are answered. */
   drain(): void {
-    if (this.#isDraining || this.#isOver) return
-    this.#isDraining = true
+    if (this.#link.isDraining || this.#isOver) return
+    this.#link.isDraining = true
     this.#goAway(errorCode.none, '')
-    if (this.#streams.size === 0) this.#finish()
+    for (const stream of this.#streams.values()) stream.giveUpRest()
+    if (this.#streams.size === 0 && !this.#isOver) this.#finish()
   }
 
   /** Cuts what is left. */
@@ -143,7 +144,7 @@ export class ServerConnection {
     const known = this.#streams.get(id)
     if (known !== undefined) return known.receiveTrailers(isLast && fields !== undefined && areTrailers(fields))
     if (id <= this.#lastStream) return this.#expectGivenUp(id)
-    if (this.#isDraining) return
+    if (this.#link.isDraining) return
     this.#lastStream = id
     if (fields === undefined) return this.#reset(id, errorCode.enhanceYourCalm)
     if (this.#streams.size >= mostStreams) return this.#reset(id, errorCode.refusedStream)
@@ -201,7 +202,7 @@ export class ServerConnection {
 
   /** @returns undefined where it is over, or was passed over since this drains */
   #begun(id: number): ServerStream | undefined {
-    expect(id % 2 === 1 && (id <= this.#lastStream || this.#isDraining), 'a frame of a stream that has not begun')
+    expect(id % 2 === 1 && (id <= this.#lastStream || this.#link.isDraining), 'a frame of a stream that has not begun')
     return this.#streams.get(id)
   }
 

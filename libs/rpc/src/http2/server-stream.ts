@@ -19,6 +19,8 @@ export interface StreamLink {
   sendWindow: number
   readonly maxFrameBytes: number
   readonly receiveWindowBytes: number
+  /** The connection ends as soon as all that came is answered. */
+  readonly isDraining: boolean
   /** They wait for the connection: its window, or its socket. */
   readonly blocked: Set<ServerStream>
   /** Of the connection's window, so many bytes of DATA are given back. */
@@ -132,6 +134,12 @@ export class ServerStream {
     this.#isLocalOver = true
     link.outbox.fields(this.id, this.#trailers, true)
     if (this.#isRemoteOver) this.close()
+    else if (link.isDraining) this.giveUpRest()
+  }
+
+  /** What comes of a request that has been answered is not waited for (RFC 9113, 8.1). */
+  giveUpRest(): void {
+    if (this.#isLocalOver) this.reset(errorCode.none)
   }
 
   /** The peer takes so much more, or less. */

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import type { RawClient } from './raw-client.ts'
-import { frameType, headers, lastData, maxWindowBytes, ping, setting, windowUpdate } from './raw-frames.ts'
+import { data, frameType, headers, lastData, maxWindowBytes, ping, setting, windowUpdate } from './raw-frames.ts'
 import { call, callBlock, connectTo, expectAlive, expectEcho, goawayOf, greet, heldCalls, message, serve } from './wire-rig.ts'
 
 const farewell = (client: RawClient) => client.frame('GOAWAY', ({ type }) => type === frameType.goaway)
@@ -126,6 +126,24 @@ it('a call that begins while the server drains is not served, or ends like the o
   if (served === 2) await expectEcho(client, 3)
   else expect(client.framesOf(3, frameType.data)).toEqual([])
   await drained
+})
+
+it('RFC 9113 8.1: a drain does not wait for the rest of requests that are answered', async () => {
+  const { predict, entered, release } = heldCalls()
+  const server = await serve(predict, { drainTimeoutMs: 60_000 })
+  const client = await greet(server)
+  const tooLarge = data(3, Buffer.from([0, 0xff, 0xff, 0xff, 0xff]))
+  client.send(call(1), headers(3, callBlock), tooLarge, headers(5, callBlock))
+  await entered
+  expect(await client.answer(3)).toMatchObject({ headers: { 'grpc-status': '8' } })
+  const drained = server.drain()
+  await farewell(client)
+  client.send(data(5, tooLarge.subarray(9)))
+  expect(await client.answer(5)).toMatchObject({ headers: { 'grpc-status': '8' } })
+  release()
+  await expectEcho(client, 1)
+  await drained
+  for (const id of [3, 5]) expect(client.framesOf(id, frameType.rstStream).map(({ payload }) => payload.readUInt32BE(0))).toEqual([0])
 })
 
 it('a server that drains takes no connections', async () => {

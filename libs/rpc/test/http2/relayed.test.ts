@@ -200,6 +200,24 @@ it('ends subscriptions with UNAVAILABLE when the server drains', async () => {
   await drained
 })
 
+it.each([
+  { what: 'a watched health', path: '/grpc.health.v1.Health/Watch', request: lastData(1, prefixed(nothing)) },
+  {
+    what: 'reflection',
+    path: '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+    request: data(1, prefixed(Buffer.from([0x3a, 0]))),
+  },
+])('ends $what with UNAVAILABLE when the server drains', async ({ path, request }) => {
+  const server = await serve(undefined, { drainTimeoutMs: 60_000 })
+  const client = await greet(server)
+  client.send(open(1, path), request, open(3, path))
+  await messages(client, 1, 1)
+  const drained = server.drain()
+  expect((await client.answer(1)).trailers).toMatchObject({ 'grpc-status': '14' })
+  expect((await client.answer(3)).headers).toMatchObject({ ':status': '200', 'grpc-status': '14' })
+  await drained
+})
+
 it('ends a subscription when its time is over', async () => {
   const { subscribe, waiting } = waitingSubscriptions()
   const client = await greet(await serve(undefined, { subscribe }))
