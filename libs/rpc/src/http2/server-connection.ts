@@ -42,16 +42,16 @@ const nothing = Buffer.alloc(0)
 export class ServerConnection {
   readonly #socket: Socket
   readonly #options: ServerConnectionOptions
-  readonly #link: StreamLink & { maxFrameBytes: number; isDraining: boolean }
+  readonly #link: StreamLink & { streamWindow: number; maxFrameBytes: number; isDraining: boolean }
   readonly #reader: FrameReader
   readonly #decoder: FieldDecoder = new FieldDecoder({ maxTableBytes: fieldTableBytes, maxListBytes: maxFieldListBytes })
   readonly #received: ReceiveWindow = new ReceiveWindow(windowBytes)
   readonly #streams = new Map<number, ServerStream>()
-  /** What the client takes of DATA on a new stream. */
-  #streamWindow = defaultWindowBytes
   /** Given up here, of late: what was on its way then is passed over. */
   readonly #givenUp = new Set<number>()
   #lastStream = 0
+  /** A window that several streams may wait for has changed. */
+  #isWindowNew = false
   #isPinged = false
   #isOver = false
   #cut: NodeJS.Timeout | undefined
@@ -63,6 +63,8 @@ export class ServerConnection {
     this.#link = {
       outbox,
       sendWindow: defaultWindowBytes,
+      streamWindow: defaultWindowBytes,
+      mostCredit: 0,
       maxFrameBytes: defaultFrameBytes,
       receiveWindowBytes: windowBytes,
       isDraining: false,
@@ -120,6 +122,7 @@ export class ServerConnection {
     const isFirst = !this.#reader.hasBegun
     try {
       this.#reader.read(chunk)
+      if (this.#isWindowNew) this.#takeWindows()
     } catch (error) {
       if (!(error instanceof ConnectionError)) throw error
       this.#goAway(error.code, error.message)
@@ -150,7 +153,7 @@ export class ServerConnection {
     if (this.#streams.size >= mostStreams) return this.#reset(id, errorCode.refusedStream)
     const head = readRequestHead(fields)
     if (head === undefined) return this.#reset(id, errorCode.protocol)
-    const stream = new ServerStream(id, this.#link, { sendWindow: this.#streamWindow, announced: head['content-length'] })
+    const stream = new ServerStream(id, this.#link, head['content-length'])
     this.#streams.set(id, stream)
     this.#options.onRequest(stream, head)
     if (isLast) stream.receiveEnd()
@@ -176,9 +179,8 @@ export class ServerConnection {
     }
     if (name !== setting.initialWindowSize) return
     expectWindow(value)
-    const more = value - this.#streamWindow
-    this.#streamWindow = value
-    for (const stream of this.#streams.values()) stream.enlargeWindow(more)
+    this.#link.streamWindow = value
+    this.#isWindowNew = true
   }
 
   #windowUpdate(id: number, bytes: number): void {
@@ -189,10 +191,23 @@ export class ServerConnection {
     expect(bytes > 0, 'WINDOW_UPDATE of nothing')
     this.#link.sendWindow += bytes
     expectWindow(this.#link.sendWindow)
+    this.#isWindowNew = true
+  }
+
+  /** Once for all that was read: to go through all streams for each of thousands of small frames would keep the event loop from everybody else. */
+  #takeWindows(): void {
+    this.#isWindowNew = false
+    const link = this.#link
+    if (link.streamWindow + link.mostCredit > mostWindowBytes) {
+      let most = 0
+      for (const { sendWindow } of this.#streams.values()) most = Math.max(most, sendWindow)
+      expectWindow(most)
+      link.mostCredit = Math.max(0, most - link.streamWindow)
+    }
     this.#unblock()
   }
 
-  /** Streams that wait for the connection go on, each as far as it can. */
+  /** Streams that wait go on, each as far as it can. */
   readonly #unblock = (): void => {
     for (const stream of this.#link.blocked) {
       if (this.#link.sendWindow <= 0 || !this.#link.outbox.hasRoom) return

@@ -17,11 +17,15 @@ export interface StreamLink {
   readonly outbox: Outbox
   /** DATA that the peer takes on the connection as a whole, bytes. */
   sendWindow: number
+  /** DATA that the peer takes on each stream, bytes, before it says more of one. */
+  readonly streamWindow: number
+  /** No stream was ever given more beyond that. */
+  mostCredit: number
   readonly maxFrameBytes: number
   readonly receiveWindowBytes: number
   /** The connection ends as soon as all that came is answered. */
   readonly isDraining: boolean
-  /** They wait for the connection: its window, or its socket. */
+  /** They have DATA that waits: for a window, or for the socket. */
   readonly blocked: Set<ServerStream>
   /** Of the connection's window, so many bytes of DATA are given back. */
   taken(bytes: number): void
@@ -49,7 +53,8 @@ export class ServerStream {
   /** Bytes that the request said that it has. */
   readonly #announcedBytes: number | undefined
   #arrivedBytes = 0
-  #sendWindow: number
+  /** DATA that the peer takes beyond what it takes on each stream; less than nothing by what was sent. */
+  #credit = 0
   readonly #outgoing: Outgoing[] = []
   /** Behind what is outgoing. */
   #trailers: Buffer | undefined
@@ -57,12 +62,17 @@ export class ServerStream {
   #isLocalOver = false
   #isClosed = false
 
-  constructor(id: number, link: StreamLink, request: { readonly sendWindow: number; readonly announced: string | undefined }) {
+  /** @param announced the request's content-length */
+  constructor(id: number, link: StreamLink, announced: string | undefined) {
     this.id = id
     this.#link = link
-    this.#sendWindow = request.sendWindow
-    this.#announcedBytes = request.announced === undefined ? undefined : Number(request.announced)
+    this.#announcedBytes = announced === undefined ? undefined : Number(announced)
     this.#received = new ReceiveWindow(link.receiveWindowBytes)
+  }
+
+  /** DATA that the peer takes now, bytes. */
+  get sendWindow(): number {
+    return this.#link.streamWindow + this.#credit
   }
 
   get isClosed(): boolean {
@@ -117,14 +127,14 @@ export class ServerStream {
     const link = this.#link
     while (this.#outgoing.length > 0) {
       const next = this.#outgoing[0]!
-      const bytes = Math.min(next.bytes.length - next.at, link.maxFrameBytes, this.#sendWindow, link.sendWindow)
+      const bytes = Math.min(next.bytes.length - next.at, link.maxFrameBytes, this.sendWindow, link.sendWindow)
       if (bytes <= 0 || !link.outbox.hasRoom) {
-        if (this.#sendWindow > 0) link.blocked.add(this)
+        link.blocked.add(this)
         return
       }
       link.outbox.frame(frameType.data, 0, this.id, next.bytes.subarray(next.at, next.at + bytes))
       next.at += bytes
-      this.#sendWindow -= bytes
+      this.#credit -= bytes
       link.sendWindow -= bytes
       if (next.at === next.bytes.length) this.#outgoing.shift()
     }
@@ -142,10 +152,11 @@ export class ServerStream {
     if (this.#isLocalOver) this.reset(errorCode.none)
   }
 
-  /** The peer takes so much more, or less. */
+  /** The peer takes so much more. */
   enlargeWindow(bytes: number): void {
-    this.#sendWindow += bytes
-    if (this.#sendWindow > mostWindowBytes) this.reset(errorCode.flowControl)
+    this.#credit += bytes
+    this.#link.mostCredit = Math.max(this.#link.mostCredit, this.#credit)
+    if (this.sendWindow > mostWindowBytes) this.reset(errorCode.flowControl)
     else if (this.#outgoing.length > 0) this.pump()
   }
 

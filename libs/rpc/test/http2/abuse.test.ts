@@ -14,6 +14,8 @@ import {
   indexedField,
   ping,
   resetStream,
+  setting,
+  type Setting,
   settings,
   windowUpdate,
 } from './raw-frames.ts'
@@ -122,4 +124,17 @@ it.each([
   await expectServing(server)
   client.destroy()
   expect(heldBytes() - before).toBeLessThan(2 ** 25)
+})
+
+it('RFC 9113 10.5: windows that change again and again while thousands of streams are open do not keep the server from others', async () => {
+  const server = await serve()
+  const client = await greet(server)
+  await client.sendThrough(Buffer.concat(Array.from({ length: 16_000 }, (_, index) => headers(2 * index + 1, callBlock))))
+  await client.roundTrip()
+  const changes = Array.from({ length: 2700 }, (_, index): Setting => [setting.initialWindowSize, index % 2])
+  const before = performance.eventLoopUtilization()
+  for (let turn = 0; turn < 10; turn++) client.send(settings(...changes))
+  await client.roundTrip()
+  expect(performance.eventLoopUtilization(before).active).toBeLessThan(2000)
+  await expectServing(server)
 })

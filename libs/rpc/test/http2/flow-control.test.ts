@@ -9,13 +9,26 @@ import {
   frameType,
   headers,
   maxFrameBytes,
+  maxWindowBytes,
   padded,
   resetStream,
   setting,
   settings,
   windowUpdate,
 } from './raw-frames.ts'
-import { call, callBlock, callFields, eventsOf, expectEcho, greet, message, type Predict, serve } from './wire-rig.ts'
+import {
+  call,
+  callBlock,
+  callFields,
+  eventsOf,
+  expectAlive,
+  expectConnectionError,
+  expectEcho,
+  greet,
+  message,
+  type Predict,
+  serve,
+} from './wire-rig.ts'
 import { SendWindows } from './send-windows.ts'
 
 /** Answers with one result that makes a body of so many bytes. */
@@ -123,6 +136,19 @@ it('RFC 9113 6.9.2: a smaller INITIAL_WINDOW_SIZE may make a window negative', a
   await client.expectBytes(1, 1100)
   client.send(windowUpdate(1, 5000))
   expect((await client.answer(1)).body).toHaveLength(5000)
+})
+
+it('RFC 9113 6.9.2: an INITIAL_WINDOW_SIZE that makes a window too large ends the connection', async () => {
+  const client = await greet(await serve())
+  client.send(headers(1, callBlock), windowUpdate(1, 1000), settings([setting.initialWindowSize, maxWindowBytes - 500]))
+  await expectConnectionError(client, ['FLOW_CONTROL_ERROR'])
+})
+
+it('RFC 9113 6.9.2: a window that was large on a stream that is over does not count', async () => {
+  const client = await greet(await serve())
+  client.send(headers(1, callBlock), windowUpdate(1, 1000), resetStream(1), settings([setting.initialWindowSize, maxWindowBytes - 500]))
+  await client.settingsAcked(2)
+  await expectAlive(client, 3)
 })
 
 it('RFC 9113 6.9.2: INITIAL_WINDOW_SIZE does not change the connection’s window', async () => {
