@@ -1,11 +1,11 @@
 import type { StatusObject } from '@grpc/grpc-js'
 import { context, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { MeshError } from '@spillway/core'
+import { remoteContext } from '@spillway/telemetry'
 import type { ServerCall } from './call.ts'
 import type { UnaryRpc } from './handler.ts'
 import { readRequest, type ServedMethod } from './method.ts'
 import { statusOf } from './status.ts'
-import { remoteContext } from './trace-context.ts'
 
 /** Runs `work` in the caller's trace, under a server span where spans are recorded. */
 export function inServerSpan(

@@ -1,7 +1,7 @@
 import { isAscii } from 'node:buffer'
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Code } from '@spillway/core'
-import { withRemoteParent } from '@spillway/telemetry'
+import { inCallersTrace } from '@spillway/telemetry'
 import { acceptedEncoding, compress } from './content-encoding.ts'
 
 /** A call of a model by HTTP, its body read. */
@@ -35,8 +35,7 @@ export const mostTextBytes = 8192
 
 /** The answer, as a part of its caller's trace, compressed where the caller takes that and it is worth it. */
 export async function answerCall(answerer: Answerer, call: ModelCall): Promise<Answer> {
-  const { traceparent } = call.headers
-  const answer = await (typeof traceparent === 'string' ? withRemoteParent(traceparent, () => answerer(call)) : answerer(call))
+  const answer = await inCallersTrace(call.headers, () => answerer(call))
   const accepted = call.headers['accept-encoding']
   if (accepted === undefined) return answer
   const encoding = acceptedEncoding(accepted, answer.body.byteLength)

@@ -1,3 +1,4 @@
+import { context, trace } from '@opentelemetry/api'
 import { currentTraceParent } from '@spillway/telemetry'
 import type { Models } from '@spillway/serving'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -7,15 +8,15 @@ import { type OipFixture, rawPost, startOipFixture } from './oip-fixture.ts'
 let fixture: OipFixture
 let server: ModelServer
 let http: string
-/** `traceparent` of each call as the model saw it. */
-const seen: string[] = []
+/** `traceparent` and `tracestate` of each call as the model saw them. */
+const seen: (readonly [string, string])[] = []
 
 beforeAll(async () => {
   fixture = await startOipFixture()
   const { models } = fixture.service
   const watched = new Proxy(models, {
     get: (target, key) => {
-      if (key === 'acquire') seen.push(currentTraceParent())
+      if (key === 'acquire') seen.push([currentTraceParent(), trace.getSpanContext(context.active())?.traceState?.serialize() ?? ''])
       const value = Reflect.get(target, key) as unknown
       return typeof value === 'function' ? (value as (...given: unknown[]) => unknown).bind(target) : value
     },
@@ -39,9 +40,11 @@ test.each([
   ['with a query', '/v2/models/echo-FP32/infer?a=1', oip, { 'content-length': String(oip.length) }],
   ['of TensorFlow Serving', '/v1/models/echo-FP32:predict', '{"instances":[[1,2]]}', { 'content-length': '21' }],
 ])('a call by HTTP is part of its caller’s trace: %s', async (_, path, body, headers) => {
-  for (const traceparent of [parent, 'nonsense', undefined]) {
-    const answer = await rawPost(http, path, { ...headers, ...(traceparent !== undefined && { traceparent }) }, Buffer.from(body))
+  const state = { tracestate: 'vendor=a1,other=b2' }
+  for (const trace of [{ traceparent: parent }, { traceparent: parent, ...state }, { traceparent: 'nonsense', ...state }, state, {}]) {
+    const answer = await rawPost(http, path, { ...headers, ...trace }, Buffer.from(body))
     expect(answer.status).toBe(200)
-    expect(seen.pop()).toBe(traceparent === parent ? parent : '')
+    const isNamed = 'traceparent' in trace && trace.traceparent === parent
+    expect(seen.pop()).toEqual([isNamed ? parent : '', isNamed && 'tracestate' in trace ? state.tracestate : ''])
   }
 })
