@@ -1,13 +1,14 @@
 import { readFile } from 'node:fs/promises'
 import { type AddressInfo, createServer, type Server as SocketServer, type Socket } from 'node:net'
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js'
-import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
+import type { EnumTypeDefinition } from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
 import { type Component, MeshError } from '@spillway/core'
 import type { Telemetry } from '@spillway/telemetry'
 import { descriptorSetFile } from '@spillway/wire'
 import { HealthImplementation } from 'grpc-health-check'
 import type { Admission } from './admission.ts'
+import { filesOf } from './descriptor-files.ts'
 import { Front } from './front.ts'
 import type { RpcHandler } from './handler.ts'
 import { ServerConnection } from './http2/server-connection.ts'
@@ -108,8 +109,13 @@ export class GrpcServer implements Component {
   }
 
   async #addReflection(): Promise<void> {
-    const descriptors = await readFile(descriptorSetFile)
-    new ReflectionService(loadFileDescriptorSetFromBuffer(descriptors), { services: [...this.#serviceNames] }).addToServer(this.#standard)
+    // The files as they are: what protobufjs makes of a message with maps, clients in other languages refuse.
+    const files: EnumTypeDefinition = {
+      format: 'Protocol Buffer 3 EnumDescriptorProto',
+      type: {},
+      fileDescriptorProtos: filesOf(await readFile(descriptorSetFile)),
+    }
+    new ReflectionService({ files }, { services: [...this.#serviceNames] }).addToServer(this.#standard)
   }
 
   /** What the health service answers, for the server and each of its services. */

@@ -109,6 +109,10 @@ describe('a server', () => {
     const symbol = Buffer.from('spillway.v1.Prediction')
     const file = await ask(Buffer.concat([Buffer.from([0x22, symbol.length]), symbol]))
     expect(file.toString('latin1')).toContain('SubscribeRequest')
+    // As protoc and buf write it: what protobufjs makes of a message with maps, other languages refuse.
+    const ofMaps = Buffer.from('inference.ModelEnsembling.Step')
+    const models = await ask(Buffer.concat([Buffer.from([0x22, ofMaps.length]), ofMaps]))
+    expect(models.toString('latin1')).toContain('.inference.ModelEnsembling.Step.InputMapEntry')
     client.close()
   })
 })
