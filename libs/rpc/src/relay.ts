@@ -1,13 +1,20 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2'
 import { duplexPair } from 'node:stream'
 import type { ConnectionInjector } from '@grpc/grpc-js'
-import type { MeshError } from '@spillway/core'
+import { MeshError } from '@spillway/core'
 import { encodeFields } from './http2/field-encoder.ts'
 import { errorCode } from './http2/frames.ts'
 import type { RequestHead } from './http2/request-head.ts'
 import type { ServerStream, StreamReader } from './http2/server-stream.ts'
 import { answerFields } from './served-call.ts'
 import { statusFields, statusOf } from './status.ts'
+
+/** On one connection: each makes objects in Node.js's HTTP/2 and in grpc-js, and a watched health has no end. */
+const mostStreams = 100
+const tooMany = new MeshError(
+  'RESOURCE_EXHAUSTED',
+  `no more than ${mostStreams} calls of health and reflection may be open on a connection`,
+)
 
 /** grpc-js's server. */
 export interface RelayTarget {
@@ -32,6 +39,7 @@ export class Relay {
 
   /** Gives the request its reader, or gives it up. */
   begin(stream: ServerStream, head: RequestHead): void {
+    if (this.#streams.size >= mostStreams) return stream.end(encodeFields([...answerFields, ...statusFields(statusOf(tooMany))]))
     let inner: ClientHttp2Stream
     try {
       inner = this.#connected().request({ ...head }, { endStream: false })

@@ -1,5 +1,5 @@
-import { it } from 'vitest'
-import { data, type Field, fieldBlock, headers, lastData, resetStream } from './raw-frames.ts'
+import { expect, it } from 'vitest'
+import { data, frameType, type Field, fieldBlock, headers, lastData, resetStream } from './raw-frames.ts'
 import { expectAlive, expectServing, expectStreamError, fieldsOf, greet, prefixed, serve } from './wire-rig.ts'
 
 // What is relayed reaches Node.js's own HTTP/2 and grpc-js: no client may bring them to throw.
@@ -57,3 +57,29 @@ it.each([check, watch, reflect])(
     await expectServing(server)
   },
 )
+
+it('what is relayed besides requests that are reset by the thousand goes on, or is reset, but does not end as if it were over', async () => {
+  const client = await greet(await serve())
+  client.send(headers(1, fieldBlock(fieldsOf(watch))), lastData(1, empty))
+  await client.until('a status', () => client.bodyOf(1).length > 0)
+  const block = fieldBlock(fieldsOf(check))
+  for (let first = 3; first < 8000; first += 100) {
+    const ids = Array.from({ length: 50 }, (_, index) => first + 2 * index)
+    await client.sendThrough(Buffer.concat(ids.flatMap((id) => [headers(id, block), resetStream(id)])))
+    await client.roundTrip()
+  }
+  expect(client.framesOf(1, frameType.headers)).toHaveLength(1)
+  await expectAlive(client, 9001)
+})
+
+it('refuses more streams to relay than a connection may have', async () => {
+  const client = await greet(await serve())
+  const block = fieldBlock(fieldsOf(watch))
+  const ids = Array.from({ length: 101 }, (_, index) => 2 * index + 1)
+  client.send(...ids.flatMap((id) => [headers(id, block), lastData(id, empty)]))
+  expect((await client.answer(201)).headers).toMatchObject({ 'grpc-status': '8' })
+  client.send(resetStream(1))
+  await client.until('statuses', () => ids.slice(1, 100).every((id) => client.bodyOf(id).length > 0))
+  client.send(headers(203, block), lastData(203, empty))
+  await client.until('a status', () => client.bodyOf(203).length > 0)
+})
