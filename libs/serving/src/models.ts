@@ -106,6 +106,8 @@ export interface Models {
   statuses(model: string): readonly VersionStatus[]
   /** Why what the repository has of it could not be looked at, or is nothing that is to be served; what is served stays. @throws MeshError NOT_FOUND for an unknown model. */
   problem(model: string): MeshError | undefined
+  /** Why the model is not ready, or the first of those that should be; undefined where it is, and while the server starts or stops. @throws MeshError NOT_FOUND for an unknown model. */
+  unready(model?: string): string | undefined
   isReady(model: string, choice?: VersionChoice): boolean
   /** A promise only where the model has to be loaded first. @throws MeshError NOT_FOUND; UNAVAILABLE where it is not loaded; FAILED_PRECONDITION for an unknown label. */
   acquire(model: string, choice?: VersionChoice): ModelHandle | Promise<ModelHandle>

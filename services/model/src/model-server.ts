@@ -1,7 +1,7 @@
 import type { Component } from '@spillway/core'
 import { CallRoom, GrpcServer } from '@spillway/rpc'
 import { defaultIdentity, inferenceService, type Models, type ServerIdentity } from '@spillway/serving'
-import { countRefusals, HttpListener, readGauge, type Telemetry } from '@spillway/telemetry'
+import { countRefusals, HttpListener, readGauge, type Readiness, type Telemetry } from '@spillway/telemetry'
 import { adminRoutes } from './admin-routes.ts'
 import { placeInApp } from './call-place.ts'
 import { callConnections } from './call-connection.ts'
@@ -64,7 +64,7 @@ export class ModelServer implements Component {
     const room = new CallRoom({ maxCalls: maxCallsInFlight, maxBytes: maxBytesInFlight, refused: countRefusals(telemetry, refusals) })
     registerGauges(telemetry, room)
     const calls = [oipCalls(models), tensorflowCalls(models)]
-    const app = createHttpApp({ telemetry, ready: () => models.ready, maxBodyBytes: maxRequestBytes, calls, room })
+    const app = createHttpApp({ telemetry, ready: () => readinessOf(models), maxBodyBytes: maxRequestBytes, calls, room })
     const place = placeInApp(room, maxRequestBytes)
     oipRoutes(app, models, { identity, logger: telemetry.logger, place })
     adminRoutes(app, models, telemetry.logger)
@@ -114,6 +114,12 @@ export class ModelServer implements Component {
     )
     return this.#drained
   }
+}
+
+function readinessOf(models: Models): Readiness {
+  const { ready } = models
+  const reason = ready ? undefined : models.unready()
+  return { ready, ...(reason !== undefined && { reason }) }
 }
 
 function registerGauges(telemetry: Telemetry, room: CallRoom): void {

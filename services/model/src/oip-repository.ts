@@ -1,5 +1,5 @@
 import { MeshError } from '@spillway/core'
-import { loadOverrides, type Models, refuseRepositoryName, repositoryIndex, unloadDependents } from '@spillway/serving'
+import { type IndexLine, loadOverrides, type Models, refuseRepositoryName, repositoryIndex, unloadDependents } from '@spillway/serving'
 import { type ParameterValue, readObject } from '@spillway/wire'
 import type { FastifyRequest } from 'fastify'
 import type { AddRoute, ModelPath } from './oip-route.ts'
@@ -11,7 +11,7 @@ export function repositoryRoutes(add: AddRoute, models: Models): void {
   add('POST', '/v2/repository/index', (request, reply) => {
     const { ready = false } = readObject(body(request)).members
     if (typeof ready !== 'boolean') throw new MeshError('INVALID_ARGUMENT', '"ready" must be true or false', { field: 'ready' })
-    return reply.send(repositoryIndex(models, ready).map(({ name, ...line }) => ({ name, ...(line.version !== '' && line) })))
+    return reply.send(repositoryIndex(models, ready).map(lineJson))
   })
   add('POST', '/v2/repository/models/:model/load', async (request, reply) => {
     const { model } = request.params as ModelPath
@@ -27,6 +27,11 @@ export function repositoryRoutes(add: AddRoute, models: Models): void {
     add('POST', `/v2/repository/:repository/${path}`, (request) =>
       refuseRepositoryName((request.params as { repository: string }).repository),
     )
+}
+
+/** Of a model of which nothing was ever to be loaded, its name alone. */
+function lineJson({ name, version, state, reason }: IndexLine): Partial<IndexLine> {
+  return { name, ...(version !== '' && { version }), ...(state !== '' && { state, reason }) }
 }
 
 function body(request: FastifyRequest): Buffer {

@@ -72,7 +72,11 @@ function addTo(scope: FastifyInstance): AddRoute {
 function serverRoutes(add: AddRoute, models: Models, identity: ServerIdentity): void {
   add('GET', '/v2', (_request, reply) => reply.send({ name: identity.name, version: identity.version, extensions }))
   add('GET', '/v2/health/live', (_request, reply) => reply.send())
-  add('GET', '/v2/health/ready', (_request, reply) => reply.code(models.ready ? 200 : 400).send())
+  add('GET', '/v2/health/ready', (_request, reply) => (models.ready ? reply.send() : reply.code(400).send(why(models.unready()))))
+}
+
+function why(error: string | undefined): { readonly error: string } | undefined {
+  return error === undefined ? undefined : { error }
 }
 
 function modelRoutes(add: AddRoute, models: Models, place: PlaceInApp): void {
@@ -85,7 +89,8 @@ function modelRoutes(add: AddRoute, models: Models, place: PlaceInApp): void {
     })
     add('GET', `${path}/ready`, (request, reply) => {
       const { model, version = '' } = request.params as ModelPath
-      return reply.code(models.isReady(model, versionChoice(version)) ? 200 : 400).send()
+      if (models.isReady(model, versionChoice(version))) return reply.send()
+      return reply.code(400).send(models.names().includes(model) ? why(models.unready(model)) : undefined)
     })
     add('GET', `${path}/config`, async (request, reply) => {
       const { model, version = '' } = request.params as ModelPath

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Tensor, tensor, text } from '@spillway/core'
@@ -152,5 +152,57 @@ describe('the transforms of the fraud pipeline', () => {
     const [status, { outputs: together }] = await call(service, '/v2/models/scored/infer', { inputs })
     expect(status).toBe(200)
     expect(together).toEqual(alone)
+  })
+})
+
+describe('an ensemble one of whose models is not there', () => {
+  let repository: string
+  beforeAll(async () => {
+    repository = await mkdtemp(join(tmpdir(), 'spillway-missing-'))
+    await writeTextModels(repository)
+    await rm(join(repository, 'embedding'), { recursive: true })
+    await mkdir(join(repository, 'outer/1'), { recursive: true })
+    const maps = 'input_map { key: "text" value: "text" } output_map { key: "score" value: "score" }'
+    await writeFile(
+      join(repository, 'outer/config.pbtxt'),
+      `platform: "ensemble" ensemble_scheduling { step { model_name: "sentiment" ${maps} } }`,
+    )
+  })
+  afterAll(() => rm(repository, { recursive: true }))
+
+  const missing = /ensemble "sentiment": step\[1\] \(model "embedding"\) is not loaded: .*model "embedding" cannot be read at/
+
+  test.each([
+    ['explicit', ['sentiment', 'outer']],
+    ['none', undefined],
+    ['poll', undefined],
+  ] as const)('says which one, and of which step, to whoever asks, in mode %s', async (mode, loadModels) => {
+    const service = await start({ repository, mode, exitOnError: false, pollMs: 60_000, ...(loadModels && { loadModels }) })
+    try {
+      const error = (pattern: RegExp): unknown => ({ error: expect.stringMatching(pattern) as string })
+      const inputs = [{ name: 'text', datatype: 'BYTES', shape: [1], data: ['good'] }]
+      for (const name of ['sentiment', 'outer']) {
+        const [status, answer] = await call(service, `/v2/models/${name}/infer`, { inputs })
+        expect(status).toBeGreaterThanOrEqual(400)
+        expect(answer).toEqual(error(missing))
+        expect(await call(service, `/v2/models/${name}/ready`)).toEqual([400, error(missing)])
+      }
+      expect((await call(service, '/v2/health/ready'))[1]).toEqual(error(missing))
+      const live = await fetch(`http://127.0.0.1:${service.httpPort}/readyz`)
+      expect([live.status, await live.text()]).toEqual([503, expect.stringMatching(missing)])
+      const [, index] = await call(service, '/v2/repository/index', {})
+      const reason = expect.stringMatching(missing) as string
+      expect(index).toEqual(
+        expect.arrayContaining([
+          { name: 'sentiment', version: '1', state: 'UNAVAILABLE', reason },
+          { name: 'outer', version: '1', state: 'UNAVAILABLE', reason },
+          { name: 'embedding', state: 'UNAVAILABLE', reason: expect.stringMatching(/^model "embedding" cannot be read at/) as string },
+        ]),
+      )
+      for (const message of [JSON.stringify(index), JSON.stringify(await call(service, '/v2/models/outer/ready'))])
+        expect(message).not.toContain('starting')
+    } finally {
+      await service.drain()
+    }
   })
 })

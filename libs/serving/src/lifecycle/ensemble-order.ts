@@ -56,8 +56,3 @@ function innermostFirst<T>(all: readonly T[], nameOf: (one: T) => string, stepsO
   for (const one of all) visit(one)
   return ordered
 }
-
-/** Whether each of its models can be called; true for what is no ensemble. */
-export function hasItsSteps(model: ServedModel, served: (step: string) => boolean): boolean {
-  return stepsOf(model.source).every((step) => served(step))
-}

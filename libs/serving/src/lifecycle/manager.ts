@@ -5,7 +5,7 @@ import { EnsembleBackend } from '../backends/ensemble/ensemble-backend.ts'
 import { modelConfigParsers } from '../config/parse-model-config.ts'
 import type { LoadOverrides, ModelHandle, Models, ModelStatistics, Traffic, VersionChoice, VersionStatus } from '../models.ts'
 import { DirectorySource } from './directory-source.ts'
-import { hasItsSteps, outermostFirst, stepsOf } from './ensemble-order.ts'
+import { outermostFirst, stepsOf } from './ensemble-order.ts'
 import { LifecycleMetrics } from './lifecycle-metrics.ts'
 import { Loader } from './loader.ts'
 import type { ModelManagerOptions } from './manager-options.ts'
@@ -14,6 +14,7 @@ import { ModelControl } from './model-control.ts'
 import { ModelSet } from './model-set.ts'
 import { OnDemand } from './on-demand.ts'
 import { Poller } from './poller.ts'
+import { Readiness } from './readiness.ts'
 import type { ServedModel } from './served-model.ts'
 import { Turns } from './turns.ts'
 import { versionOf } from './version-policy.ts'
@@ -29,6 +30,7 @@ export class ModelManager implements Component, Models {
   readonly #set: ModelSet
   readonly #control: ModelControl
   readonly #onDemand: OnDemand
+  readonly #readiness: Readiness
   readonly #poller: Poller | undefined
   readonly #stop = new AbortController()
   #started = false
@@ -65,6 +67,7 @@ export class ModelManager implements Component, Models {
       clock,
       logger,
     })
+    this.#readiness = new Readiness(this.#set, this.#onDemand)
     const { signal } = this.#stop
     this.#control = new ModelControl({ set: this.#set, source, mode, options, parsers, signal, logger, onDemand: this.#onDemand })
     if (mode === 'poll')
@@ -111,19 +114,13 @@ export class ModelManager implements Component, Models {
 
   get ready(): boolean {
     if (!this.#started || this.#stop.signal.aborted) return false
-    if (this.#options.strictReadiness === false) return true
-    for (const model of this.#set.all()) if (model.wanted && !this.#isServed(model)) return false
-    return true
+    return this.#options.strictReadiness === false || this.#readiness.firstMissing() === undefined
   }
 
-  /** Loaded, or ready to be when it is called; and all that it is made of. @param above ensembles that ask */
-  #isServed(model: ServedModel, above: readonly ServedModel[] = []): boolean {
-    const itself = model.loaded.size > 0 || (this.#onDemand.isAsleep(model) && this.#onDemand.refusalOf(model) === undefined)
-    const isServed = (name: string): boolean => {
-      const step = this.#set.get(name)
-      return step !== undefined && !above.includes(step) && this.#isServed(step, [...above, model])
-    }
-    return itself && hasItsSteps(model, isServed)
+  unready(name?: string): string | undefined {
+    if (!this.#started || this.#stop.signal.aborted) return undefined
+    const model = name === undefined ? this.#readiness.firstMissing() : this.#known(name)
+    return model && this.#readiness.whyNot(model)
   }
 
   /** @throws MeshError naming the path, and what was expected there, of the first model that cannot be served. */
@@ -175,10 +172,10 @@ export class ModelManager implements Component, Models {
     const model = this.#set.get(name)
     if (model === undefined || this.#stop.signal.aborted) return false
     const version = chosenVersion(model, choice)
-    if (version === null) return this.#isServed(model)
+    if (version === null) return this.#readiness.isServed(model)
     return (
       version !== undefined &&
-      this.#isServed(model) &&
+      this.#readiness.isServed(model) &&
       (model.loaded.has(version) || (this.#onDemand.isAsleep(model) && model.isAspired(version)))
     )
   }
@@ -235,7 +232,7 @@ export class ModelManager implements Component, Models {
 
   /** Known, and nothing of it is loaded. */
   #unavailable(model: ServedModel, cause: MeshError | undefined = model.lastError ?? model.problem ?? model.unmet): MeshError {
-    if (!this.#started || this.#stop.signal.aborted) return this.#unknown(model.name)
+    if (this.#stop.signal.aborted || (!this.#started && cause === undefined)) return this.#unknown(model.name)
     const why = cause === undefined ? '' : `: ${cause.message}`
     return new MeshError('UNAVAILABLE', `Request for unknown model: '${model.name}' has no available versions${why}`, { cause })
   }
@@ -268,7 +265,7 @@ export class ModelManager implements Component, Models {
 
   defaultVersion(name: string): string | undefined {
     const model = this.#known(name)
-    return this.#isServed(model) ? model.traffic.defaultVersion : undefined
+    return this.#readiness.isServed(model) ? model.traffic.defaultVersion : undefined
   }
 
   labels(name: string): ReadonlyMap<string, string> {

@@ -65,8 +65,10 @@ export class ModelControl {
         found.push(seen)
         for (const step of stepsOf(seen.model)) needed.add(step)
       } catch (thrown) {
-        // Of a step that is not there its ensemble speaks.
-        if (asked.has(name)) failed(name, MeshError.from(thrown))
+        const error = MeshError.from(thrown)
+        if (asked.has(name)) failed(name, error)
+        // Its ensemble is refused for it, and says why.
+        else set.make(name).problem = error
       }
     }
     for (const seen of loadOrder(found)) {
