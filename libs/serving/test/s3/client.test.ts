@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer, type RequestListener, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as createRawServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MeshError } from '@spillway/core'
@@ -105,5 +105,61 @@ describe('an object', () => {
       code: 'UNAVAILABLE',
       message: 's3://models/a/1/model.onnx: the server answered 503 SlowDown Slow down.',
     })
+  })
+})
+
+describe('a connection that is used again', () => {
+  const answer = 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine'
+  const closers: (() => void)[] = []
+  afterEach(() => {
+    for (const close of closers.splice(0)) close()
+  })
+
+  /** Of a server that answers the first request, and the others as is said. @returns it, and of each request which connection it came by */
+  async function client(others: (socket: Socket, connection: number) => void): Promise<readonly [S3Client, readonly number[]]> {
+    const seen: number[] = []
+    let connections = 0
+    const server = createRawServer((socket) => {
+      const connection = ++connections
+      closers.push(() => socket.destroy())
+      socket
+        .on('error', () => undefined)
+        .on('data', () => {
+          if (seen.push(connection) === 1) socket.write(answer)
+          else others(socket, connection)
+        })
+    }).listen(0, '127.0.0.1')
+    closers.push(() => server.close())
+    await once(server, 'listening')
+    const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    return [new S3Client({ address: { endpoint, bucket: 'models', prefix: '' }, region: 'us-east-1' }), seen]
+  }
+
+  /** The connection is free for the next request only once the agent has it back. */
+  async function askTwice(client: S3Client): Promise<string> {
+    expect(await client.text(object, signal)).toBe('fine')
+    await new Promise((resolve) => setImmediate(resolve))
+    return client.text(object, signal)
+  }
+
+  it.each([
+    ['reset', (socket: Socket): void => void socket.resetAndDestroy()],
+    ['ended', (socket: Socket): void => void socket.end()],
+  ])('and is %s under a request: the request is sent once more, on a new one', async (_, end) => {
+    const [sound, seen] = await client((socket, connection) => (connection === 1 ? end(socket) : socket.write(answer)))
+    expect(await askTwice(sound)).toBe('fine')
+    expect(seen).toEqual([1, 1, 2])
+    const [broken, requests] = await client(end)
+    expect(await refusal(() => askTwice(broken))).toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringMatching(/ECONNRESET/) as unknown,
+    })
+    expect(requests).toEqual([1, 1, 2])
+  })
+
+  it('and ends within an answer is not: the server has the request', async () => {
+    const [broken, seen] = await client((socket) => void socket.end('HTTP/1.1 200'))
+    expect(await refusal(() => askTwice(broken))).toMatchObject({ code: 'UNAVAILABLE' })
+    expect(seen).toEqual([1, 1])
   })
 })

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { get as getPlain, type IncomingMessage } from 'node:http'
+import { get as getPlain, type IncomingMessage, type RequestOptions } from 'node:http'
 import { get as getSecure } from 'node:https'
+import type { Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -127,10 +128,7 @@ export class S3Client {
   /** Not by `fetch`: where a server closes the connection before its answer is read, that throws what nobody can catch (nodejs/undici#5360). */
   async #send(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
     const signed = await this.#signer?.sign(url, { headers })
-    const get = url.startsWith('https:') ? getSecure : getPlain
-    return new Promise((resolve, reject) => {
-      get(url, { headers: signed === undefined ? headers : Object.fromEntries(signed.headers), signal }, resolve).on('error', reject)
-    })
+    return send(url, { headers: signed === undefined ? headers : Object.fromEntries(signed.headers), signal })
   }
 
   /** @throws MeshError UNAVAILABLE where it ends too early */
@@ -153,6 +151,24 @@ export class S3Client {
   #name(key: string): string {
     return `s3://${this.#address.bucket}/${key}`
   }
+}
+
+/** A server may end an idle connection just as a request goes out on it, which is then sent once more, on a new connection (RFC 9112, 9.3.1). */
+function send(url: string, options: RequestOptions): Promise<IncomingMessage> {
+  const get = url.startsWith('https:') ? getSecure : getPlain
+  return new Promise((resolve, reject) => {
+    const request = get(url, options, resolve)
+    let isAnswered = (): boolean => false
+    request.once('socket', (socket: Socket) => {
+      const before = socket.bytesRead
+      isAnswered = () => socket.bytesRead > before
+    })
+    request.on('error', (error: NodeJS.ErrnoException) => {
+      const wasEnded = error.code === 'ECONNRESET' || error.code === 'EPIPE'
+      if (wasEnded && request.reusedSocket && !isAnswered()) resolve(send(url, { ...options, agent: false }))
+      else reject(error)
+    })
+  })
 }
 
 /** Percent-encodes all but unreserved characters (RFC 3986): what the signature is made of is then what is sent. */
