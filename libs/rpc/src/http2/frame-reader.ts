@@ -1,4 +1,14 @@
-import { ConnectionError, defaultFrameBytes, errorCode, flags, frameHeadBytes, frameType, mostWindowBytes, preface } from './frames.ts'
+import {
+  ConnectionError,
+  defaultFrameBytes,
+  errorCode,
+  flags,
+  frameHeadBytes,
+  frameType,
+  mostWindowBytes,
+  preface,
+  settingBytes,
+} from './frames.ts'
 
 /** What a client's frames say. Each may throw a ConnectionError. */
 export interface FrameHandler {
@@ -19,7 +29,6 @@ const maxBlockBytes = 65_536
 /** CONTINUATION may carry next to nothing. */
 const maxBlockParts = 64
 const priorityBytes = 5
-export const settingBytes = 6
 
 interface OpenBlock {
   readonly stream: number

@@ -33,11 +33,14 @@ export const errorCode = {
   streamClosed: 5,
   frameSize: 6,
   refusedStream: 7,
+  cancel: 8,
   compression: 9,
   enhanceYourCalm: 11,
 } as const
 
 export const frameHeadBytes = 9
+/** RFC 9113, 6.5.1: a name and a value. */
+export const settingBytes = 6
 /** What a frame carries at most where its receiver has not said otherwise (SETTINGS_MAX_FRAME_SIZE). */
 export const defaultFrameBytes = 16_384
 /** What may be sent, of DATA, on a connection and on a stream, before the receiver says more. */

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { defaultFrameBytes, flags, frameHeadBytes, frameType } from './frames.ts'
+import { defaultFrameBytes, flags, frameHeadBytes, frameType, settingBytes } from './frames.ts'
 
 /** Frames are written one behind the other into pieces of memory of this size; a larger payload goes as it is. */
 const slabBytes = 65_536
@@ -70,6 +70,15 @@ export class Outbox {
     const payload = Buffer.allocUnsafe(4)
     payload.writeUInt32BE(value)
     this.frame(type, 0, stream, payload)
+  }
+
+  settings(settings: readonly (readonly [name: number, value: number])[]): void {
+    const payload = Buffer.alloc(settings.length * settingBytes)
+    for (const [i, [name, value]] of settings.entries()) {
+      payload.writeUInt16BE(name, i * settingBytes)
+      payload.writeUInt32BE(value, i * settingBytes + 2)
+    }
+    this.frame(frameType.settings, 0, 0, payload)
   }
 
   /** The peer's table for fields becomes smaller than it was at first: nothing is ever kept in it, and the next block has to say so (RFC 7541, 4.2). */

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { FieldBlockError, FieldDecoder, type Fields } from './field-decoder.ts'
-import { expect, FrameReader, settingBytes } from './frame-reader.ts'
+import { expect, FrameReader } from './frame-reader.ts'
 import { ConnectionError, defaultFrameBytes, defaultWindowBytes, errorCode, flags, frameType, mostWindowBytes, setting } from './frames.ts'
 import { Outbox } from './outbox.ts'
 import { ReceiveWindow } from './receive-window.ts'
@@ -11,6 +11,8 @@ export interface ServerConnectionOptions {
   /** A request has begun. Where it has been given no reader when this returns, what comes of it is thrown away. */
   readonly onRequest: (stream: ServerStream, head: RequestHead) => void
   readonly onClose: () => void
+  /** After how long an answer of which nothing is taken is given up, or twice that; default 2 minutes. The same holds for the rest of a request that is answered. */
+  readonly stallMs?: number
 }
 
 /**
@@ -29,6 +31,7 @@ const prefaceMs = 10_000
 /** A peer that has been silent so long is asked whether it is there, and has a while to say so. */
 const silentMs = 60_000
 const pingAnswerMs = 20_000
+const defaultStallMs = 120_000
 /** What a peer may take to read all that was sent before the end, and then to end as well. */
 const farewellMs = 20_000
 const lingerMs = 2000
@@ -54,6 +57,7 @@ export class ServerConnection {
   #isWindowNew = false
   #isPinged = false
   #isOver = false
+  readonly #sweeper: NodeJS.Timeout
   #cut: NodeJS.Timeout | undefined
 
   constructor(socket: Socket, options: ServerConnectionOptions) {
@@ -88,16 +92,16 @@ export class ServerConnection {
       ping: (payload) => outbox.frame(frameType.ping, flags.acknowledgement, 0, payload),
       windowUpdate: (id, bytes) => this.#windowUpdate(id, bytes),
     })
+    this.#sweeper = setInterval(() => this.#sweep(), options.stallMs ?? defaultStallMs)
     this.#begin()
   }
 
   #begin(): void {
-    const settings: readonly (readonly [number, number])[] = [
+    this.#link.outbox.settings([
       [setting.maxConcurrentStreams, mostStreams],
       [setting.initialWindowSize, windowBytes],
       [setting.maxHeaderListSize, maxFieldListBytes],
-    ]
-    this.#link.outbox.frame(frameType.settings, 0, 0, settingsPayload(settings))
+    ])
     this.#link.outbox.number(frameType.windowUpdate, 0, windowBytes - defaultWindowBytes)
     this.#socket.setNoDelay(true).setTimeout(prefaceMs)
     this.#socket.on('data', this.#read).on('drain', this.#unblock).on('timeout', this.#silent).on('error', ignore).on('close', this.#closed)
@@ -265,8 +269,13 @@ export class ServerConnection {
   readonly #closed = (): void => {
     this.#isOver = true
     clearTimeout(this.#cut)
+    clearInterval(this.#sweeper)
     this.#closeStreams()
     this.#options.onClose()
+  }
+
+  #sweep(): void {
+    for (const stream of this.#streams.values()) stream.giveUpStalled()
   }
 
   #closeStreams(): void {
@@ -277,15 +286,6 @@ export class ServerConnection {
 /** @throws ConnectionError FLOW_CONTROL_ERROR */
 function expectWindow(bytes: number): void {
   if (bytes > mostWindowBytes) throw new ConnectionError(errorCode.flowControl, 'a window of more than 2,147,483,647 bytes')
-}
-
-function settingsPayload(settings: readonly (readonly [number, number])[]): Buffer {
-  const payload = Buffer.alloc(settings.length * settingBytes)
-  for (const [i, [name, value]] of settings.entries()) {
-    payload.writeUInt16BE(name, i * settingBytes)
-    payload.writeUInt32BE(value, i * settingBytes + 2)
-  }
-  return payload
 }
 
 function ignore(): void {

@@ -61,6 +61,8 @@ export class ServerStream {
   #isRemoteOver = false
   #isLocalOver = false
   #isClosed = false
+  /** Nothing was sent since it was last looked at, though all that there is to send is there. */
+  #isStalled = false
 
   /** @param announced the request's content-length */
   constructor(id: number, link: StreamLink, announced: string | undefined) {
@@ -135,6 +137,7 @@ export class ServerStream {
       link.outbox.frame(frameType.data, 0, this.id, next.bytes.subarray(next.at, next.at + bytes))
       next.at += bytes
       this.#credit -= bytes
+      this.#isStalled = false
       link.sendWindow -= bytes
       if (next.at === next.bytes.length) this.#outgoing.shift()
     }
@@ -150,6 +153,13 @@ export class ServerStream {
   /** What comes of a request that has been answered is not waited for (RFC 9113, 8.1). */
   giveUpRest(): void {
     if (this.#isLocalOver) this.reset(errorCode.none)
+  }
+
+  /** To be called now and then: who has not taken anything of an answer since the last time, or has not ended a request that is answered, may never do so. */
+  giveUpStalled(): void {
+    if (this.#trailers === undefined) return
+    if (this.#isStalled) this.reset(this.#isLocalOver ? errorCode.none : errorCode.cancel)
+    this.#isStalled = true
   }
 
   /** The peer takes so much more. */
