@@ -99,7 +99,7 @@ async function open(caller: Caller, perSecond: number, seconds: number): Promise
       }
       if (sent === total) return
       // To wait turn by turn for the very time would take a core from the server: a call may be sent a millisecond late, and its clock runs all the same.
-      setTimeout(step, dueMs(sent) - performance.now() - 1)
+      setTimeout(step, Math.max(0, dueMs(sent) - performance.now() - 1))
     }
     step()
   })
