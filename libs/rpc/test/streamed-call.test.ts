@@ -130,6 +130,26 @@ it('RFC 9113 5.2: lets a client send no more than a window ahead of the handler'
   expect(textsOf((await client.answer(1)).body)).toEqual([String(400 * 9995)])
 })
 
+it('RFC 9113 5.2.2: a handler that reads nothing does not hold up other calls of its connection', async () => {
+  const release = Promise.withResolvers<void>()
+  let calls = 0
+  const client = await open(
+    await serve(async function* (requests) {
+      if (calls++ === 0) await release.promise
+      else yield* requests
+    }),
+  )
+  const windows = new SendWindows(client)
+  const messages = Buffer.concat(Array.from({ length: 200 }, () => text('x'.repeat(9995))))
+  const held = windows.send(1, messages)
+  await client.roundTrip()
+  client.send(headers(3, fieldBlock(fieldsOf(path))))
+  await windows.send(3, text('other'))
+  expect(textsOf((await client.answer(3)).body)).toEqual(['other'])
+  release.resolve()
+  await held
+})
+
 it('takes a message that is larger than the window', async () => {
   const client = await open(await serve(echo))
   client.send(windowUpdate(0, 2 ** 30), windowUpdate(1, 2 ** 30))

@@ -187,5 +187,5 @@ it('lets the handler know when the caller resets the call, and answers it no mor
 it('lets a client send more ahead of the reading than the 65,535 bytes of HTTP/2', async () => {
   const client = await session(echo)
   await expect.poll(() => client.remoteSettings.initialWindowSize).toBe(2 ** 20)
-  await expect.poll(() => client.state.remoteWindowSize).toBe(2 ** 20)
+  await expect.poll(() => client.state.remoteWindowSize).toBe(2 ** 22)
 })

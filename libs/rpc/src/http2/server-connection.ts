@@ -17,9 +17,11 @@ export interface ServerConnectionOptions {
 
 /**
  * What a client may send ahead of the server's reading, on a stream and on a connection. HTTP/2's own 65,535 bytes are few: so much went over a connection in
- * one round trip, and no more of large requests could wait to be run together.
+ * one round trip, and no more of large requests could wait to be run together. The connection takes more than a stream, so that one whose reader is slow does not
+ * hold up the others.
  */
-const windowBytes = 1 << 20
+const streamWindowBytes = 1 << 20
+const connectionWindowBytes = 4 * streamWindowBytes
 const maxFieldListBytes = 65_536
 const fieldTableBytes = 4096
 const mostStreams = 16_384
@@ -48,7 +50,7 @@ export class ServerConnection {
   readonly #link: StreamLink & { streamWindow: number; maxFrameBytes: number; isDraining: boolean }
   readonly #reader: FrameReader
   readonly #decoder: FieldDecoder = new FieldDecoder({ maxTableBytes: fieldTableBytes, maxListBytes: maxFieldListBytes })
-  readonly #received: ReceiveWindow = new ReceiveWindow(windowBytes)
+  readonly #received: ReceiveWindow = new ReceiveWindow(connectionWindowBytes)
   readonly #streams = new Map<number, ServerStream>()
   /** Given up here, of late: what was on its way then is passed over. */
   readonly #givenUp = new Set<number>()
@@ -70,7 +72,7 @@ export class ServerConnection {
       streamWindow: defaultWindowBytes,
       mostCredit: 0,
       maxFrameBytes: defaultFrameBytes,
-      receiveWindowBytes: windowBytes,
+      receiveWindowBytes: streamWindowBytes,
       isDraining: false,
       blocked: new Set(),
       taken: (bytes) => {
@@ -99,10 +101,10 @@ export class ServerConnection {
   #begin(): void {
     this.#link.outbox.settings([
       [setting.maxConcurrentStreams, mostStreams],
-      [setting.initialWindowSize, windowBytes],
+      [setting.initialWindowSize, streamWindowBytes],
       [setting.maxHeaderListSize, maxFieldListBytes],
     ])
-    this.#link.outbox.number(frameType.windowUpdate, 0, windowBytes - defaultWindowBytes)
+    this.#link.outbox.number(frameType.windowUpdate, 0, connectionWindowBytes - defaultWindowBytes)
     this.#socket.setNoDelay(true).setTimeout(prefaceMs)
     this.#socket.on('data', this.#read).on('drain', this.#unblock).on('timeout', this.#silent).on('error', ignore).on('close', this.#closed)
   }
