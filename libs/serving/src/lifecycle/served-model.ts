@@ -131,28 +131,27 @@ export class ServedModel {
     while (!isStopped()) {
       const action = nextAction(this.#views())
       if (action === undefined) break
-      if (action.kind === 'unload') this.#unload(action.version, this.#isThere(action.version) ? 'replaced' : 'gone')
+      if (action.kind === 'unload') this.#unload(action.version, this.#inSource(action.version) === undefined ? 'gone' : 'replaced')
       else {
-        const version = this.#source!.versions.find(({ version }) => version === action.version)!
-        const outcome = await this.#load(version, mayEvict)
+        const outcome = await this.#load(this.#inSource(action.version)!, mayEvict)
         if (outcome === 'no room' && this.#loaded.size === 0) {
           this.asleep = true
           break
         }
-        if (outcome === 'refused') refused.push(version.version)
+        if (outcome === 'refused') refused.push(action.version)
         if (outcome === 'refused' && endsAtRefusal === true) break
       }
     }
     const told = isTold === true && this.#loaded.size === 0 && !this.asleep ? this.error : undefined
     for (const version of refused) if (this.#entries.of(version).error !== told) this.#logRefused(version)
     this.#logUnmet(isTold === true)
-    this.#entries.trim((version) => this.#isThere(version))
+    this.#entries.trim((version) => this.#inSource(version) !== undefined)
   }
 
   /** Loads the version where it is not, whatever the policy says. Within a turn. @throws MeshError why it is refused */
   async ensureLoaded(version: string, mayEvict: boolean): Promise<void> {
     if (this.#loaded.has(version)) return
-    const found = this.#source?.versions.find((candidate) => candidate.version === version)
+    const found = this.#inSource(version)
     if (found === undefined) throw this.unknownVersion(version)
     await this.#load(found, mayEvict)
     const { error } = this.#entries.of(version)
@@ -173,8 +172,7 @@ export class ServedModel {
     const model = this.#source!
     const entry = this.#entries.of(version.version)
     entry.loading(loadFingerprint(model, version))
-    const route = this.traffic.route
-    const served = this.#loaded.get(this.traffic.promoted ?? '') ?? route?.shares[0]!.servable
+    const served = this.#loaded.get(this.traffic.promoted ?? '') ?? this.traffic.route?.shares[0]!.servable
     try {
       const servable = await load({ model, version, served, mayEvict })
       lifecycle.load(this.name, 'loaded')
@@ -226,8 +224,7 @@ export class ServedModel {
     this.#loaded.delete(version)
     if (reason === 'gone' || reason === 'asked') this.traffic.forget(version)
     this.traffic.compile(this.#loaded)
-    const entry = this.#entries.of(version)
-    const ended = entry.unloading()
+    const ended = this.#entries.of(version).unloading()
     void this.#retire(servable, reason).then(ended)
   }
 
@@ -248,9 +245,9 @@ export class ServedModel {
   /** At the process's end. */
   async close(): Promise<void> {
     const servables = [...this.#loaded.values(), ...this.#retirement.servables]
-    for (const version of this.#loaded.keys()) this.#unload(version, 'asked')
+    const unloaded = this.unloadAll('asked')
     await Promise.all(servables.map((servable) => servable.close()))
-    await this.#retirement.done()
+    await unloaded
   }
 
   /** Newest first. */
@@ -281,15 +278,15 @@ export class ServedModel {
     return this.#source?.policy ?? this.#source?.config?.versionPolicy ?? { kind: 'latest', count: 1 }
   }
 
-  #isThere(version: string): boolean {
-    return this.#source?.versions.some((candidate) => candidate.version === version) === true
+  #inSource(version: string): SourceVersion | undefined {
+    return this.#source?.versions.find((candidate) => candidate.version === version)
   }
 
   #views(): VersionView[] {
     const aspired = new Set(this.#aspired())
     const nowMs = this.#parts.clock.nowMs()
     return [...new Set([...aspired, ...this.#loaded.keys()])].map((version): VersionView => {
-      const source = this.#source?.versions.find((candidate) => candidate.version === version)
+      const source = this.#inSource(version)
       const fingerprint = source === undefined ? undefined : loadFingerprint(this.#source!, source)
       const mayTry = fingerprint !== undefined && (this.#entries.get(version)?.mayTry(fingerprint, nowMs) ?? true)
       const servable = this.#loaded.get(version)
