@@ -91,7 +91,7 @@ const decoders: Readonly<Record<string, (bytes: Buffer, options: { readonly maxO
 }
 
 /** What a caller may compress its messages by, as `grpc-accept-encoding` names it. */
-const acceptedEncodings = 'identity,deflate,gzip'
+export const acceptedEncodings = 'identity,deflate,gzip'
 
 /** @param encoding as `grpc-encoding` names it @throws MeshError UNIMPLEMENTED */
 export function checkEncoding(encoding: string | undefined): void {

@@ -5,6 +5,7 @@ import { type CallOrigin, ServerCall } from './call.ts'
 import { encodeFields } from './http2/field-encoder.ts'
 import type { RequestHead } from './http2/request-head.ts'
 import type { ServerStream, StreamReader } from './http2/server-stream.ts'
+import { acceptedEncodings } from './message-reader.ts'
 import { statusFields, statusOf } from './status.ts'
 
 /** How a call came to be served. */
@@ -107,7 +108,9 @@ export abstract class ServedCall implements StreamReader {
     if (this.isOver) return
     this.#isAnswered = true
     if (status.code === Status.DEADLINE_EXCEEDED) this.#tellPlace(0)
-    this.stream.end(encodeFields([...(this.#hasHead ? [] : answerFields), ...statusFields(status)]))
+    // gRPC's compression, "Specifics": a caller that compressed as nobody reads it is told what is read.
+    const accepted = status.code === Status.UNIMPLEMENTED ? ['grpc-accept-encoding', acceptedEncodings] : []
+    this.stream.end(encodeFields([...(this.#hasHead ? [] : answerFields), ...accepted, ...statusFields(status)]))
   }
 
   closed(): void {

@@ -112,6 +112,11 @@ it('reads what is compressed', async () => {
   expect(eventsOf(answer)).toEqual(['{"a":1}'])
 })
 
+it('tells a caller that compresses as it does not read what it reads', async () => {
+  const { headers } = await call(await session(echo), frame(message, 1), { 'grpc-encoding': 'snappy' })
+  expect(headers).toMatchObject({ 'grpc-status': '12', 'grpc-accept-encoding': 'identity,deflate,gzip' })
+})
+
 it.each([
   { what: 'no message', body: Buffer.alloc(0), status: '12' },
   { what: 'two messages', body: Buffer.concat([frame(message), frame(message)]), status: '12' },
