@@ -18,6 +18,7 @@ interface Route {
 }
 
 /** gRPC over HTTP2, "Content-Type". */
+const grpcType = 'application/grpc'
 const notGrpc = encodeFields([':status', '415', 'accept-post', 'application/grpc, application/grpc+proto'])
 const noRoomForCalls = refusal(noRoom('calls'))
 const noRoomForBytes = refusal(noRoom('bytes'))
@@ -43,7 +44,7 @@ export class Front {
   }
 
   begin(stream: ServerStream, head: RequestHead, relay: Relay): void {
-    if (head['content-type']?.startsWith('application/grpc') !== true) return stream.end(notGrpc)
+    if (!isGrpc(head['content-type'])) return stream.end(notGrpc)
     const path = head[':path']!
     const route = this.#routes.get(path)
     if (route === undefined && relay.takes(path)) return relay.begin(stream, head)
@@ -122,6 +123,13 @@ class BoundedRequest implements StreamReader {
     this.#stream.end(block)
     this.closed()
   }
+}
+
+/** gRPC-Web's types begin like gRPC's, and frame the end of an answer otherwise. */
+function isGrpc(type: string | undefined): boolean {
+  if (type?.startsWith(grpcType) !== true) return false
+  const next = type[grpcType.length]
+  return next === undefined || next === '+' || next === ';'
 }
 
 /** When to come again as in gRPC's retry design (A6, "Pushback"). */

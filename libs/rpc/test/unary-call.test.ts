@@ -153,9 +153,14 @@ it('does not send a message over the limit', async () => {
   expect((await call(client, frame(message))).headers).toMatchObject({ 'grpc-status': '8' })
 })
 
-it('answers what is no gRPC with 415', async () => {
-  const answer = await call(await session(echo), frame(message), { 'content-type': 'application/json' })
+it.each(['application/json', 'application/grpc-web+proto', 'application/grpcx'])('answers %s, which is no gRPC, with 415', async (type) => {
+  const answer = await call(await session(echo), frame(message), { 'content-type': type })
   expect(answer.headers[':status']).toBe(415)
+})
+
+it.each(['application/grpc+proto', 'application/grpc;charset=utf-8'])('takes %s for gRPC', async (type) => {
+  const answer = await call(await session(echo), frame(message), { 'content-type': type })
+  expect(eventsOf(answer)).toEqual(['{"a":1}'])
 })
 
 it('shows the handler the headers of the caller', async () => {
