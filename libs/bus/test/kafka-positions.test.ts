@@ -10,6 +10,7 @@ import { KafkaBus } from '../src/kafka/kafka-bus.ts'
 import { coordinatorTypes, type OpenCluster, openCluster } from '../src/kafka/kafkajs-cluster.ts'
 import { repairKafkajs } from '../src/kafka/kafkajs-repairs.ts'
 import type { Position } from '../src/kafka/position.ts'
+import { readTail } from '../src/kafka/position-log.ts'
 import { positionsTopic } from '../src/kafka/position-record.ts'
 import { TopicIds } from '../src/kafka/topic-id.ts'
 import { TransactionalWriter } from '../src/kafka/transaction.ts'
@@ -87,6 +88,7 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     return Array.from({ length: partitions }, (_, partition) => new TransactionalWriter({ ...shared, partition }))
   }
   const writer = (): TransactionalWriter => writers(1)[0]!
+  const soon = (): AbortSignal => AbortSignal.timeout(20_000)
   const to = (offset: bigint): Position => ({ offset, stamp: undefined, note: undefined })
   const takeOver = async (writer: TransactionalWriter, offset: bigint): Promise<void> => {
     await writer.begin()
@@ -237,7 +239,7 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     const [[left, kept], next] = [writers(2) as [TransactionalWriter, TransactionalWriter], writer()]
     await takeOver(left, 1n)
     await takeOver(kept, 1n)
-    await left.leave(to(7n))
+    await left.leave(to(7n), soon())
     await next.begin()
     expect(await next.recorded()).toMatchObject({ offset: 7n })
     await next.commit([], to(8n))
@@ -252,7 +254,7 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     await next.begin()
     const found = next.recorded()
     await leaving.commit([], to(2n))
-    await leaving.leave(to(2n))
+    await leaving.leave(to(2n), soon())
     expect(await found).toMatchObject({ offset: 2n })
     await next.commit([], to(3n))
   })
@@ -265,9 +267,28 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     await takeOver(next, 2n)
     await expect(kept.commit([], to(2n))).rejects.toSatisfy(isFenced)
     expect([lost.isOpen, kept.isOpen]).toEqual([false, false])
+    // What is another's is not left, nor is that one fenced for it.
+    for (const offset of [1n, 2n]) await lost.leave(to(offset), soon())
     await kept.begin()
     expect(await kept.recorded()).toMatchObject({ offset: 1n })
     await kept.commit([], to(2n))
+    await next.commit([], to(3n))
+  })
+
+  test('that a process can leave in order where only another partition of it was taken, unless it is told that it is too late', async () => {
+    await twoPartitions()
+    const [[idle, lost], next] = [writers(2) as [TransactionalWriter, TransactionalWriter], writers(2)[1]!]
+    await takeOver(idle, 1n)
+    await takeOver(lost, 1n)
+    await takeOver(next, 2n)
+    await expect(lost.commit([], to(2n))).rejects.toSatisfy(isFenced)
+    expect(idle.isOpen).toBe(false)
+    const isLeft = async (): Promise<boolean> =>
+      (await readTail(open.cluster, { topic: positionsTopic(group, input), partition: 0 })).recorded!.isLeft
+    await idle.leave(to(1n), AbortSignal.abort())
+    expect(await isLeft()).toBe(false)
+    await idle.leave(to(1n), soon())
+    await until(isLeft, 'the record')
     await next.commit([], to(3n))
   })
 

@@ -14,7 +14,7 @@ import { positionsTopic } from '../src/kafka/position-record.ts'
 import { TopicLimits } from '../src/kafka/topic-limits.ts'
 import type { Handler, ProcessorEvent } from '../src/port.ts'
 import { recordsOf } from '../src/records.ts'
-import { copyTo, fill, gate, keysByPartition, readAll, until, valuesOf } from './conformance/fixture.ts'
+import { copyTo, fill, gate, keysByPartition, readAll, sliceRows, until, valuesOf } from './conformance/fixture.ts'
 
 const kafka = await sharedKafka()
 
@@ -65,6 +65,19 @@ describe.skipIf('skipped' in kafka)('Partitions of one process on Kafka', () => 
   const producerOf = async (partition: number, value: string): Promise<string> =>
     (await log(output, partition)).findLast((message) => message.value?.toString() === value)!.batchContext.producerId
 
+  /** Ends the transactions of whoever has the first partition: its next commit fails. */
+  const fenceOwner = async (): Promise<void> => {
+    const { cluster } = looking
+    const topic = positionsTopic(group, input)
+    await cluster.addMultipleTargetTopics([topic])
+    let owner: string | undefined
+    const isDecided = async (): Promise<boolean> =>
+      (owner = (await readTail(cluster, { topic, partition: 0 })).recorded?.owner) !== undefined
+    await until(isDecided, 'the first position')
+    const another = new GroupCommit({ cluster, group, batchBytes: () => 1_000_000, signal: AbortSignal.timeout(20_000) })
+    await another.fence(owner!)
+  }
+
   test('are committed together, but for a slice whose commit has failed: that is committed alone, once', async () => {
     let met = gate()
     let waiting = 0
@@ -93,14 +106,7 @@ describe.skipIf('skipped' in kafka)('Partitions of one process on Kafka', () => 
       return first === second
     }
     expect(await wereTogether(0)).toBe(true)
-    fence = async () => {
-      const { cluster } = looking
-      const topic = positionsTopic(group, input)
-      await cluster.addMultipleTargetTopics([topic])
-      const { recorded } = await readTail(cluster, { topic, partition: 0 })
-      const another = new GroupCommit({ cluster, group, batchBytes: () => 1_000_000, signal: AbortSignal.timeout(20_000) })
-      await another.fence(recorded!.owner!)
-    }
+    fence = fenceOwner
     expect(await wereTogether(1)).toBe(false)
     expect(waiting).toBe(3 * partitions)
     expect(await wereTogether(2)).toBe(true)
@@ -186,5 +192,51 @@ describe.skipIf('skipped' in kafka)('Partitions of one process on Kafka', () => 
     ])
     expect(valuesOf(await readAll(bus, lateOutput))).toEqual(Array.from({ length: 10 }, (_, i) => `p1-${i}`))
     expect(events.map(({ kind }) => kind)).toEqual(['assigned', 'revoked', 'assigned'])
+  })
+
+  test('that were idle while a commit of another has failed are left in order all the same: who takes them over fences nobody', async () => {
+    const [keyOfStaying] = keysByPartition(partitions) as [string, string]
+    const hold = gate()
+    const events: ProcessorEvent[] = []
+    const held: number[] = []
+    const handle: Handler = async (slice, signal) => {
+      if (valuesOf(sliceRows(slice)).includes('held')) {
+        held.push(slice.partition)
+        await hold.opened
+      }
+      return copyTo(output)(slice, signal)
+    }
+    const running = bus.process({ ...process(), onEvent: (event) => void events.push(event) }, handle)
+    ends.push(() => running.drain())
+    await running.start(AbortSignal.timeout(30_000))
+    ends.push(() => Promise.resolve(hold.open()))
+    const isAt = (offset: number) => async (): Promise<boolean> =>
+      (await running.lags()).some((lag) => lag.partition === 0 && lag.committedOffset === BigInt(offset))
+    const publish = (value: string): Promise<unknown> => bus.publish(input, recordsOf([{ key: keyOfStaying, value }]))
+
+    await fenceOwner()
+    await publish('fenced')
+    await until(isAt(1), 'the slice whose commit has failed')
+    expect(events.filter(({ kind }) => kind === 'retrying')).toHaveLength(1)
+
+    await publish('held')
+    await until(() => held.length === 1, 'a slice in hand')
+    const other = new KafkaBus({ brokers, sessionTimeoutMs: 6000 })
+    await other.start(AbortSignal.timeout(30_000))
+    ends.push(() => other.drain())
+    await other.process(process(), copyTo(output)).start(AbortSignal.timeout(30_000))
+    hold.open()
+    await until(isAt(2), 'the slice in hand')
+    const positions = (await log(positionsTopic(group, input), 1)).map(
+      ({ value }) => JSON.parse(value!.toString()) as { owner: string; left?: boolean },
+    )
+    const [before, , after] = positions.map(({ owner }) => owner)
+    expect(positions.map(({ owner, left = false }) => [owner, left])).toEqual([
+      [before, false],
+      [before, true],
+      [after, false],
+    ])
+    expect(held).toEqual([0])
+    expect(events.filter(({ kind }) => kind === 'retrying')).toHaveLength(1)
   })
 })

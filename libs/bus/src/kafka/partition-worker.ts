@@ -198,14 +198,15 @@ export class PartitionWorker implements FetchSource {
   /** It ends in order: nobody needs to be fenced, and its note must not be taken for the word of a process that died. */
   async #leave(): Promise<void> {
     const [offset, note] = [this.#position, this.#note]
-    if (offset === undefined || !this.#writer.isOpen) return
-    const left = this.#writer.leave({ offset, stamp: this.#stamp, note: note.ofOwnerBefore })
+    if (offset === undefined) return
+    const limit = AbortSignal.timeout(leaveMs)
+    const left = this.#writer.leave({ offset, stamp: this.#stamp, note: note.ofOwnerBefore }, limit)
     const error = await orAborted(
       left.then(
         () => undefined,
         (thrown: unknown) => thrown,
       ),
-      AbortSignal.timeout(leaveMs),
+      limit,
     )
     if (error !== undefined && !isFenced(error)) this.#options.onAway(error)
   }

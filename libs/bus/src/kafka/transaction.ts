@@ -120,9 +120,29 @@ export class TransactionalWriter {
     }
   }
 
-  /** Leaves the partition in order, at this position: who takes it over has nobody to fence. */
-  async leave(position: Position): Promise<void> {
-    await this.#write([], { position, isLeft: true, landing: undefined, isAlone: false })
+  /** Leaves the partition in order, at this position: who takes it over has nobody to fence. @param signal ends it before anything is written */
+  async leave(position: Position, signal: AbortSignal): Promise<void> {
+    let landing: bigint | undefined
+    if (!this.isOpen) {
+      const session = await this.#options.transactions.open()
+      landing = await this.#endBehind(position.offset)
+      if (landing === undefined || signal.aborted) return
+      this.#session = session
+    }
+    await this.#write([], { position, isLeft: true, landing, isAlone: landing !== undefined })
+  }
+
+  /**
+   * Where the next position must land after another partition's failure, where nothing of this one was under way; undefined where the last one is not this process's own at that
+   * offset, or one is not decided. Nobody is fenced to know: the partition may be another's by now.
+   */
+  async #endBehind(offset: bigint): Promise<bigint | undefined> {
+    const { reading, transactions } = this.#options
+    await reading.connect()
+    await reading.refreshMetadata()
+    const { recorded, isOpen, end } = await readTail(reading, this.#positions)
+    const isOurs = recorded?.owner === transactions.owner && !recorded.isLeft && recorded.position.offset === offset
+    return isOurs && !isOpen ? end : undefined
   }
 
   #write(
