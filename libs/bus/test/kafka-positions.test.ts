@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
+import { createRequire } from 'node:module'
 import { connect, type Socket } from 'node:net'
 import kafkajs from 'kafkajs'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { sharedKafka } from '../../../test/brokers/shared.ts'
 import { isFenced } from '../src/kafka/errors.ts'
 import { sendFetch } from '../src/kafka/fetch-request.ts'
@@ -325,6 +326,16 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
     const processor = await start()
     expect(await bus.topics.describe(positionsTopic(group, input))).toMatchObject({ partitions: 3 })
     expect(await processor.lags()).toHaveLength(3)
+  })
+
+  test('topics are asked for again where no broker has answered, which kafkajs takes for an answer', async () => {
+    const { prototype } = createRequire(import.meta.url)('kafkajs/src/cluster/brokerPool.js') as {
+      prototype: { withBroker(): Promise<unknown> }
+    }
+    const asked = vi.spyOn(prototype, 'withBroker').mockResolvedValueOnce(null)
+    onTestFinished(() => asked.mockRestore())
+    expect(await bus.topics.describe(input)).toEqual({ name: input, partitions: 1 })
+    expect(asked).toHaveBeenCalledTimes(2)
   })
 
   test('fetches that find a connection closed open it once, and close it with the rest', async () => {

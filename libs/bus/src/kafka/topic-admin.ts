@@ -1,5 +1,5 @@
 import { MeshError } from '@spillway/core'
-import type { Admin, ITopicConfig } from 'kafkajs'
+import kafkajs, { type Admin, type ITopicConfig, type ITopicMetadata } from 'kafkajs'
 import type { TopicAdmin, TopicDescription, TopicSettings } from '../port.ts'
 import { backoffMs, pause } from '../backoff.ts'
 import { isBrokerAway, kafkaError, protocolType } from './errors.ts'
@@ -66,7 +66,7 @@ export class KafkaTopicAdmin implements TopicAdmin {
   async #create(topics: ITopicConfig[], what: string): Promise<void> {
     // False where another process was faster; what it made is as good as what was there before.
     await this.#request(what, () => this.#admin.createTopics({ topics, waitForLeaders: true }), true)
-    await this.#request(what, () => this.#admin.fetchTopicMetadata({ topics: topics.map(({ topic }) => topic) }), true)
+    await this.#request(what, () => this.#metadata(topics.map(({ topic }) => topic)), true)
   }
 
   #configEntries({ retentionMs, retentionBytes }: TopicSettings): { name: string; value: string }[] {
@@ -84,7 +84,7 @@ export class KafkaTopicAdmin implements TopicAdmin {
 
   async describe(name: string): Promise<TopicDescription | undefined> {
     try {
-      const { topics } = await this.#request(`describing "${name}"`, () => this.#admin.fetchTopicMetadata({ topics: [name] }))
+      const topics = await this.#request(`describing "${name}"`, () => this.#metadata([name]))
       const found = topics.find((topic) => topic.name === name)
       return found === undefined ? undefined : { name, partitions: found.partitions.length }
     } catch (error) {
@@ -95,7 +95,7 @@ export class KafkaTopicAdmin implements TopicAdmin {
 
   /** Without Kafka's own. */
   async list(): Promise<readonly TopicDescription[]> {
-    const { topics } = await this.#request('listing topics', () => this.#admin.fetchTopicMetadata())
+    const topics = await this.#request('listing topics', () => this.#metadata([]))
     return topics.filter(({ name }) => !name.startsWith('__')).map(({ name, partitions }) => ({ name, partitions: partitions.length }))
   }
 
@@ -104,6 +104,16 @@ export class KafkaTopicAdmin implements TopicAdmin {
     return offsets
       .map(({ partition, low, high }) => ({ partition, earliest: BigInt(low), end: BigInt(high) }))
       .toSorted((a, b) => a.partition - b.partition)
+  }
+
+  /** @param names none: of all topics */
+  async #metadata(names: string[]): Promise<readonly ITopicMetadata[]> {
+    try {
+      return (await this.#admin.fetchTopicMetadata({ topics: names })).topics
+    } catch (error) {
+      // kafkajs has null where no broker answered (cluster/brokerPool.js, withBroker), and falls over it.
+      throw error instanceof TypeError ? new kafkajs.KafkaJSConnectionError('no broker answered') : error
+    }
   }
 
   /** @param created a topic that was just made may be unknown for a moment, until the broker that is asked has heard of it */
