@@ -98,6 +98,7 @@ describe.skipIf('skipped' in kafka)('A Kafka position is a record', () => {
   }
   const twoPartitions = async (): Promise<void> => {
     await admin.createPartitions({ topicPartitions: [{ topic: input, count: 2 }] })
+    await until(async () => (await bus.topics.describe(input))?.partitions === 2, 'the broker to know both partitions')
     await answer(0)
   }
   const numbers = (first: number, end: number): string[] => Array.from({ length: end - first }, (_, i) => `p0-${first + i}`)
